@@ -1,0 +1,21 @@
+import type { Static, TObject } from 'typebox'
+import type { Provider, ProviderContext } from './provider.ts'
+
+/** A type of store: its options' schema and how to open one. The registry in index.ts lists them all. */
+export interface ProviderType<S extends TObject = TObject, A extends TObject = TObject> {
+  /** The word in `providers.<name>.type`. */
+  readonly type: string
+  /** One sentence for the store table and the head of the documentation page. */
+  readonly summary: string
+  /** The options beside `type`; `additionalProperties: false`, a description each. Paths carry `format: 'path'`. */
+  readonly schema: S
+  /** What an account may set beside `provider` and `secret`. */
+  readonly accountSchema: A
+  /** Opens the store `name`. Heavy libraries are imported in here. Rejects with a GmsaError of CONFIG_INVALID. */
+  open(name: string, options: Static<S>, context: ProviderContext): Promise<Provider>
+}
+
+/** Keeps the schemas' types together while the registry sees only {@link ProviderType}. */
+export function defineProvider<S extends TObject, A extends TObject>(type: ProviderType<S, A>): ProviderType {
+  return type as unknown as ProviderType
+}

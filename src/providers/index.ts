@@ -1,0 +1,5 @@
+import type { ProviderType } from './define.ts'
+import { file } from './file/index.ts'
+
+/** Every type of store there is. A new one is a line here, its folder, its test and its page in docs/providers. */
+export const PROVIDER_TYPES: readonly ProviderType[] = [file]

@@ -1,0 +1,40 @@
+import type { Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import type { Kind, MaterialOf } from '../gmsa/material.ts'
+
+/** An account as configured, and as a provider is asked for it. */
+export interface Account {
+  /** Our own name of it, a DNS-1123 subdomain. */
+  readonly name: string
+  /** The store's own name, path, URI or ARN; the account's name where the configuration gives none. */
+  readonly secret: string
+  /** The entry's other options, checked against the provider type's account schema. */
+  readonly options: Readonly<Record<string, unknown>>
+}
+
+/**
+ * Reads one kind of material. Rejects with a GmsaError: ACCOUNT_NOT_FOUND, MATERIAL_MALFORMED, STORE_DENIED,
+ * STORE_UNAVAILABLE. Never resolves to nothing. The caller owns the deadline: `signal` ends the read.
+ */
+export type Read<K extends Kind> = (account: Account, signal: AbortSignal) => Promise<MaterialOf<K>>
+
+/** One configured store. The broker sees this and nothing else of it. */
+export interface Provider extends AsyncDisposable {
+  /** Instance name from the configuration; also the `provider` label of its metrics. */
+  readonly name: string
+  /** A capability is a method that exists. Offer the rawest kind you hold; the broker derives the rest. */
+  readonly reads: { readonly [K in Kind]?: Read<K> }
+  /** One cheap round trip that proves the store answers us. Rejects with a GmsaError. */
+  probe(signal: AbortSignal): Promise<void>
+  /**
+   * Present only where the store can push; without it the broker re-reads by age. `changed` is called with the
+   * store's own name of the account, or with nothing when any could have changed.
+   */
+  watch?(changed: (secret?: string) => void): Disposable
+}
+
+/** What a provider may use of the process around it. */
+export interface ProviderContext {
+  readonly log: Log
+  readonly clock: Clock
+}
