@@ -3,16 +3,36 @@
  * The code is public: the same word stands in the `gmsa-error` header, the log, the metric label and docs/errors.md.
  */
 export const ERRORS = {
-  REQUEST_INVALID: { status: 400, meaning: 'the request is malformed, or the account it names is not a name', actor: 'caller' },
+  REQUEST_INVALID: {
+    status: 400,
+    meaning: 'the request is malformed, or the account it names is not a name',
+    actor: 'caller',
+  },
   UNAUTHENTICATED: { status: 401, meaning: 'no valid token', actor: 'caller' },
-  CERTIFICATE_REFUSED: { status: 403, meaning: 'the client certificate is revoked, expired or no longer trusted', actor: 'caller' },
+  CERTIFICATE_REFUSED: {
+    status: 403,
+    meaning: 'the client certificate is revoked, expired or no longer trusted',
+    actor: 'caller',
+  },
   ROUTE_NOT_FOUND: { status: 404, meaning: 'no such path', actor: 'caller' },
-  ACCOUNT_NOT_FOUND: { status: 404, meaning: 'the store has no such account, or this client may not know of it', actor: 'caller' },
-  ACCOUNT_FORBIDDEN: { status: 404, meaning: 'the policy says no; shown to the client as ACCOUNT_NOT_FOUND', actor: 'operator' },
+  ACCOUNT_NOT_FOUND: {
+    status: 404,
+    meaning: 'the store has no such account, or this client may not know of it',
+    actor: 'caller',
+  },
+  ACCOUNT_FORBIDDEN: {
+    status: 404,
+    meaning: 'the policy says no; shown to the client as ACCOUNT_NOT_FOUND',
+    actor: 'operator',
+  },
   METHOD_NOT_ALLOWED: { status: 405, meaning: 'the path does not take this method', actor: 'caller' },
   REQUEST_TIMEOUT: { status: 408, meaning: 'the request did not arrive in time', actor: 'caller' },
   KVNO_UNKNOWN: { status: 409, meaning: 'the key version is neither configured nor learnt', actor: 'operator' },
-  REQUEST_TOO_LARGE: { status: 413, meaning: 'headers or body larger than anything this service reads', actor: 'caller' },
+  REQUEST_TOO_LARGE: {
+    status: 413,
+    meaning: 'headers or body larger than anything this service reads',
+    actor: 'caller',
+  },
   RATE_LIMITED: { status: 429, meaning: 'this client asks too often', actor: 'caller' },
   INTERNAL: { status: 500, meaning: 'a fault of this service', actor: 'developers' },
   KIND_NOT_OFFERED: { status: 501, meaning: 'the provider can neither yield nor derive this kind', actor: 'operator' },
@@ -22,7 +42,11 @@ export const ERRORS = {
   OVERLOADED: { status: 503, meaning: 'this service sheds load', actor: 'nobody: retry' },
   DRAINING: { status: 503, meaning: 'this service is stopping', actor: 'nobody: retry elsewhere' },
   STORE_TIMEOUT: { status: 504, meaning: 'the store did not answer within our deadline', actor: 'nobody: retry' },
-  CONFIG_INVALID: { status: 500, meaning: 'the configuration is wrong; only at start, exit code 78', actor: 'operator' },
+  CONFIG_INVALID: {
+    status: 500,
+    meaning: 'the configuration is wrong; only at start, exit code 78',
+    actor: 'operator',
+  },
 } as const
 
 export type ErrorCode = keyof typeof ERRORS
