@@ -21,7 +21,7 @@ export interface BrokerEvents {
   cacheRead(result: CacheResult): void
   providerRead(provider: string, seconds: number, error?: GmsaError): void
   providerUp(provider: string, up: boolean): void
-  /** Only for accounts that the configuration names. */
+  /** A read that succeeded, or an older answer in its place; only for accounts that the configuration names. */
   accountRead(account: string, outcome: { readonly stale: boolean }): void
 }
 
@@ -93,6 +93,7 @@ export function openBroker(options: BrokerOptions): Broker {
     try {
       const material = await withDeadline((signal) => read(account, signal), options.timeout, clock)
       done()
+      if (accounts.has(account.name)) events.accountRead(account.name, { stale: false })
       return material
     } catch (thrown) {
       const error = toGmsaError(thrown)
@@ -112,7 +113,7 @@ export function openBroker(options: BrokerOptions): Broker {
     const cached = await cache.get([provider.name, account.secret, kind, name].join('\n'), pinned, () =>
       load(provider, account, kind),
     )
-    if (pinned) events.accountRead(name, { stale: cached.staleFor !== undefined })
+    if (pinned && cached.staleFor !== undefined) events.accountRead(name, { stale: true })
     return {
       material: cached.value as MaterialOf<K>,
       provider: provider.name,

@@ -40,7 +40,8 @@ export interface Policy {
 export interface PolicyOptions {
   /** The `clients` section; absent, every verified client may read the credentials of `openAccounts`. */
   readonly rules?: readonly ClientRule[] | undefined
-  readonly openAccounts: ReadonlySet<string>
+  /** `all` is for Rancher mode alone, which serves every name of its namespace. */
+  readonly openAccounts: ReadonlySet<string> | 'all'
 }
 
 /**
@@ -49,7 +50,8 @@ export interface PolicyOptions {
  */
 export function makePolicy({ rules, openAccounts }: PolicyOptions): Policy {
   if (!rules) {
-    const open: Grant = { allows: (account, permission) => permission === 'credential' && openAccounts.has(account) }
+    const isOpen = (account: string) => openAccounts === 'all' || openAccounts.has(account)
+    const open: Grant = { allows: (account, permission) => permission === 'credential' && isOpen(account) }
     return { grantFor: () => open }
   }
   const compiled = rules.map(compileRule)

@@ -1,0 +1,126 @@
+/**
+ * Writes the parts of the documentation that follow from the sources: option tables and the table of errors.
+ * `--check` writes nothing and exits 1, naming the files that would change. Run from the root of the checkout.
+ *
+ * A further generated file is one more entry of TARGETS.
+ */
+import { readFile, writeFile } from 'node:fs/promises'
+import { Type } from 'typebox'
+import { ERRORS } from '../src/base/errors.ts'
+import { describe } from '../src/cli/config-check.ts'
+import { ACCOUNT_OPTIONS, asRecord, configSchema } from '../src/cli/config-schema.ts'
+import type { ProviderType } from '../src/providers/define.ts'
+import { PROVIDER_TYPES } from '../src/providers/index.ts'
+
+/** A file that follows from the sources, at least in part. */
+interface Target {
+  readonly path: string
+  /** The file as it should be, from what it is now (empty where it is missing). */
+  render(current: string): string
+}
+
+/** Sections whose options depend on the provider's type: their tables stand on the pages of the types. */
+const BY_TYPE = ['providers', 'accounts']
+
+const TARGETS: readonly Target[] = [
+  { path: 'docs/configuration.md', render: (current) => fillBlocks(current, configurationTables()) },
+  { path: 'docs/errors.md', render: (current) => fillBlocks(current, new Map([['errors', errorTable()]])) },
+  ...PROVIDER_TYPES.map((type) => ({
+    path: `docs/providers/${type.type}.md`,
+    render: (current: string) => fillBlocks(current, providerTables(type)),
+  })),
+]
+
+/**
+ * Replaces what stands between `<!-- generated: NAME -->` and `<!-- /generated -->`. Throws where a block is missing,
+ * so that no option stays undocumented, and where one has no contents.
+ */
+function fillBlocks(current: string, blocks: ReadonlyMap<string, string>): string {
+  const found = new Set<string>()
+  const filled = current.replaceAll(
+    /(<!-- generated: ([\w.-]+) -->\n)[\s\S]*?(<!-- \/generated -->)/g,
+    (_, start: string, name: string, end: string) => {
+      const contents = blocks.get(name)
+      if (contents === undefined) throw new Error(`nothing is generated for the block ${name}`)
+      found.add(name)
+      return `${start}\n${contents}\n${end}`
+    },
+  )
+  const missing = [...blocks.keys()].filter((name) => !found.has(name))
+  if (missing.length > 0) throw new Error(`blocks are missing: ${missing.join(', ')}`)
+  return filled
+}
+
+function configurationTables(): Map<string, string> {
+  const sections = Object.entries(configSchema(PROVIDER_TYPES).properties).filter(([name]) => !BY_TYPE.includes(name))
+  const types = PROVIDER_TYPES.map(({ type, summary }) => [`[\`${type}\`](providers/${type}.md)`, summary])
+  return new Map([
+    ...sections.map(([name, schema]) => [name, optionTable(schema)] as const),
+    ['accounts', optionTable(Type.Object(ACCOUNT_OPTIONS))],
+    ['provider-types', table(['type', 'store'], types)],
+  ])
+}
+
+function providerTables({ type, schema, accountSchema }: ProviderType): Map<string, string> {
+  return new Map([
+    [`provider-${type}`, optionTable(schema)],
+    [`account-${type}`, optionTable(accountSchema)],
+  ])
+}
+
+/** A row for each option, options of options in dotted form. */
+function optionTable(schema: unknown): string {
+  const rows = optionRows(schema, '')
+  if (rows.length === 0) return 'No options of its own.\n'
+  return table(['option', 'value', 'default', ''], rows)
+}
+
+function optionRows(schema: unknown, prefix: string): string[][] {
+  const { properties, items, required } = asRecord(schema)
+  if (items !== undefined) return optionRows(items, prefix)
+  const needed = Array.isArray(required) ? required : []
+  return Object.entries(asRecord(properties)).flatMap(([name, option]) => {
+    const { description, default: value } = asRecord(option)
+    const below = optionRows(option, `${prefix}${name}.`)
+    const otherwise = needed.includes(name) ? 'required' : value === undefined ? '' : `\`${JSON.stringify(value)}\``
+    const kind = below.length > 0 ? '' : describe(option)
+    return [[`\`${prefix}${name}\``, kind, otherwise.replaceAll('"', ''), String(description ?? '')], ...below]
+  })
+}
+
+function errorTable(): string {
+  const rows = Object.entries(ERRORS).map(([code, { status, meaning, actor }]) => [
+    `\`${code}\``,
+    String(status),
+    meaning,
+    actor,
+  ])
+  return table(['code', 'HTTP', 'meaning', 'who acts'], rows)
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
+  return `${[line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')}\n`
+}
+
+async function main(check: boolean): Promise<number> {
+  const stale: string[] = []
+  for (const { path, render } of TARGETS) {
+    const current = await readFile(path, 'utf8').catch(() => '')
+    let wanted: string
+    try {
+      wanted = render(current)
+    } catch (error) {
+      console.error(`${path}: ${error instanceof Error ? error.message : error}`)
+      return 1
+    }
+    if (wanted === current) continue
+    stale.push(path)
+    if (!check) await writeFile(path, wanted)
+  }
+  for (const path of stale) console.log(check ? `${path} differs: npm run generate` : `${path} written`)
+  return check && stale.length > 0 ? 1 : 0
+}
+
+process.exitCode = await main(process.argv.includes('--check'))

@@ -1,0 +1,7 @@
+/** `npm test`: the real servers where they may be installed, then every check and every test. */
+import { setupDebian } from './setup-debian.ts'
+import { holdAll } from './steps.ts'
+
+const { said } = await setupDebian((line) => console.log(`Debian packages: ${line}`))
+console.log(`Debian packages: ${said}`)
+await holdAll(process.argv.slice(2))

@@ -1,0 +1,119 @@
+import type { TObject } from 'typebox'
+import { Errors } from 'typebox/schema'
+import { schemaAt } from './config-check.ts'
+import { didYouMean } from './config-near-miss.ts'
+import { type Origins, type Path, type Problem, problemAt } from './config-problem.ts'
+import { asRecord, isRecord, own } from './config-schema.ts'
+
+/** A value that stands above the file's. */
+export interface Override {
+  /** As shown in problems: `environment GMSA_PROVIDER_LISTEN__PORT`, `flag --debug`. */
+  readonly source: string
+  /** Keys as the configuration spells them, in any case. */
+  readonly path: Path
+  /** Text is read as the option at `path` asks: as a number, as true or false, as JSON. */
+  readonly text: string
+}
+
+const PREFIX = 'GMSA_PROVIDER_'
+/** Sections that decide who gets what: they stand in the one file that is reviewed. */
+const FIXED = ['accounts', 'clients']
+
+/** The overrides in the environment: names with the prefix and a `__`. Others, as Kubernetes sets them, are ignored. */
+export function environmentOverrides(env: NodeJS.ProcessEnv): Override[] {
+  return Object.entries(env)
+    .filter(([name, text]) => name.startsWith(PREFIX) && name.slice(PREFIX.length).includes('__') && text !== undefined)
+    .map(([name, text = '']) => ({
+      source: `environment ${name}`,
+      path: name.slice(PREFIX.length).split('__'),
+      text,
+    }))
+    .sort((a, b) => rank(a) - rank(b) || (a.source < b.source ? -1 : 1))
+}
+
+/** Outer parts before inner ones, and the type of a new provider before its other options. */
+function rank({ path }: Override): number {
+  return 2 * path.length + (path.at(-1)?.toLowerCase() === 'type' ? 0 : 1)
+}
+
+/**
+ * Puts the overrides above the document, which it changes, and notes where the values now come from. `schemaFor` gives
+ * the schema of the document as it stands. Answers with what is wrong with the overrides themselves.
+ */
+export function applyOverrides(
+  document: Record<string, unknown>,
+  overrides: readonly Override[],
+  schemaFor: (document: unknown) => TObject,
+  origins: Origins,
+  directory: string,
+): Problem[] {
+  return overrides.flatMap(({ source, path: written, text }) => {
+    const origin = { source, directory }
+    const refuse = (path: Path, message: string) => [problemAt(origin, path, message)]
+    if (FIXED.includes(written[0]?.toLowerCase() ?? '')) {
+      return refuse(written.map(lowerCase), `${written[0]?.toLowerCase()} can be set in the file only`)
+    }
+    const schema = schemaFor(document)
+    const located = locate(schema, written)
+    if ('unknown' in located) {
+      return refuse(located.unknown, `unknown option${didYouMean(located.unknown.at(-1) ?? '', located.known)}`)
+    }
+    const { path } = located
+    const value = readText(text, schemaAt(schema, path))
+    if (assign(document, path, value)) origins.replace(path, origin)
+    return []
+  })
+}
+
+/** The path as the schema spells it. Providers may be new; their options are those of their type. */
+function locate(
+  schema: unknown,
+  written: Path,
+): { readonly path: Path } | { readonly unknown: Path; readonly known: readonly string[] } {
+  const path: string[] = []
+  for (const segment of written) {
+    const known = Object.keys(asRecord(asRecord(schemaAt(schema, path))['properties']))
+    const name = known.find((option) => option.toLowerCase() === segment.toLowerCase())
+    const newProvider = path.length === 1 && path[0] === 'providers' && segment !== ''
+    // The options of a provider without a known type can't be judged yet; the type is what will be reported.
+    const open = path.length === 2 && path[0] === 'providers' && !isClosed(schemaAt(schema, path))
+    if (name === undefined && !newProvider && !open) return { unknown: [...path, lowerCase(segment)], known }
+    path.push(name ?? lowerCase(segment))
+  }
+  return { path }
+}
+
+function isClosed(schema: unknown): boolean {
+  return asRecord(schema)['additionalProperties'] === false
+}
+
+/** Text of an override as the schema wants it: text where text is wanted, else what it says as JSON. */
+function readText(text: string, schema: unknown): unknown {
+  if (isRecord(schema) && Errors(schema, text)[0]) return text
+  if (asRecord(schema)['type'] === 'string') return text
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}
+
+/** Sets the value, with the mappings above it where they are missing. False where something else is in the way. */
+function assign(document: Record<string, unknown>, path: Path, value: unknown): boolean {
+  let place = document
+  for (const segment of path.slice(0, -1)) {
+    const next = own(place, segment)
+    if (next !== undefined && !isRecord(next)) return false
+    const below: Record<string, unknown> = next ?? {}
+    place[segment] = below
+    place = below
+  }
+  const last = path.at(-1)
+  if (last === undefined) return false
+  place[last] = value
+  return true
+}
+
+function lowerCase(segment: string): string {
+  return segment.toLowerCase()
+}

@@ -1,0 +1,81 @@
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import fastify, { type FastifyInstance } from 'fastify'
+import { GmsaError } from '../base/errors.ts'
+import type { Metrics } from './metrics.ts'
+import type { ReadyCheck } from './ready-checks.ts'
+
+export interface AdminOptions {
+  readonly host: string
+  readonly port: number
+  readonly checks: () => readonly ReadyCheck[]
+  readonly metrics: Metrics
+}
+
+export interface Admin extends AsyncDisposable {
+  readonly host: string
+  readonly port: number
+}
+
+/** Opens the plain listener for probes and metrics. Nothing it serves is a secret. Rejects with CONFIG_INVALID. */
+export async function openAdmin(options: AdminOptions): Promise<Admin> {
+  const app = buildAdmin(options)
+  await app.ready()
+  try {
+    app.server.listen({ host: options.host, port: options.port, exclusive: true })
+    await once(app.server, 'listening')
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new GmsaError('CONFIG_INVALID', `admin: ${options.host} port ${options.port}: ${code}`, {
+      cause: error,
+      ...(code === 'EADDRINUSE' && { hint: 'another process listens there: choose another admin.port' }),
+    })
+  }
+  return {
+    host: options.host,
+    port: (app.server.address() as AddressInfo).port,
+    async [Symbol.asyncDispose]() {
+      app.server.closeAllConnections()
+      app.server.close()
+      await app.close()
+    },
+  }
+}
+
+function buildAdmin({ checks, metrics }: AdminOptions): FastifyInstance {
+  const app = fastify({ logger: false, exposeHeadRoutes: false, return503OnClosing: false })
+  app.get('/livez', (_request, reply) => reply.type('text/plain').send('ok\n'))
+  for (const url of ['/readyz', '/healthz']) {
+    app.get<{ Querystring: Record<string, string | string[]> }>(url, (request, reply) => {
+      const excluded = [request.query['exclude'] ?? []].flat()
+      const { ready, text } = judge(checks(), new Set(excluded), request.query['verbose'] !== undefined)
+      return reply
+        .code(ready ? 200 : 503)
+        .type('text/plain')
+        .send(text)
+    })
+  }
+  app.get('/metrics', async (_request, reply) =>
+    reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
+  )
+  app.setNotFoundHandler((_request, reply) => reply.code(404).header('content-length', 0).send())
+  app.setErrorHandler((_error, _request, reply) => reply.code(500).header('content-length', 0).send())
+  return app
+}
+
+/** The text of /readyz, in the form that Kubernetes gives its own. */
+function judge(checks: readonly ReadyCheck[], excluded: ReadonlySet<string>, verbose: boolean) {
+  const lines: string[] = []
+  let ready = true
+  for (const check of checks) {
+    if (excluded.has(check.name)) {
+      lines.push(`[+]${check.name} excluded: ok`)
+      continue
+    }
+    const { name, problem, required } = check
+    lines.push(problem === undefined ? `[+]${name} ok` : `[-]${name} failed: ${problem}`)
+    if (problem !== undefined && required) ready = false
+  }
+  const verdict = `readyz check ${ready ? 'passed' : 'failed'}`
+  return { ready, text: verbose || !ready ? `${lines.join('\n')}\n${verdict}\n` : 'ok\n' }
+}

@@ -1,0 +1,81 @@
+import { dirname, join } from 'node:path/posix'
+import { describe, expect, test } from 'vitest'
+import { files, text } from './source.ts'
+
+/** From the ground up: a floor may lean on itself and on those before it. */
+const floors = ['base', 'crypto', 'kerberos', 'gmsa', 'providers', 'broker', 'server', 'cli']
+/** The agent is a client of the server and stands beside it, on floors of its own choosing. */
+const agentFloors = ['base', 'crypto', 'kerberos', 'gmsa', 'agent']
+/** Packages that belong to one floor, so that the floors below stay free of them. */
+const packageFloors: Record<string, readonly string[]> = {
+  fastify: ['server'],
+  'prom-client': ['server'],
+  commander: ['cli'],
+  yaml: ['cli', 'providers', 'agent'],
+  ldapts: ['providers'],
+  undici: ['providers', 'agent', 'cli'],
+}
+
+/** Why the file `source` may not import `specifier`, or undefined where it may. */
+function problem(source: string, specifier: string): string | undefined {
+  const [, floor = '', room = ''] = source.split('/')
+  if (!specifier.startsWith('.')) {
+    const owners = packageFloors[specifier.split('/')[0] ?? '']
+    return owners && !owners.includes(floor) ? `${specifier} belongs to ${owners.join(', ')}` : undefined
+  }
+  const target = join(dirname(source), specifier)
+  const [top, below = '', neighbour = '', inside] = target.split('/')
+  if (top !== 'src') return `leaves src for ${target}`
+  if (floor === 'agent') return agentFloors.includes(below) ? undefined : `the agent leans on ${target}`
+  if (below === 'agent' && floor !== 'cli') return `only cli knows the agent`
+  if (below !== 'agent' && !floors.includes(below)) return `${target} stands on no floor`
+  if (floors.indexOf(below) > floors.indexOf(floor)) return `reaches up to ${target}`
+  if (below !== 'providers' || floor === 'cli' || source === 'src/providers/index.ts') return undefined
+  if (floor === 'providers') return inside && neighbour !== room ? `leans on its neighbour ${target}` : undefined
+  return target === 'src/providers/provider.ts' ? undefined : `knows the concrete ${target}`
+}
+
+const specifiers = (source: string) =>
+  [...source.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g)].map(([, path = '']) => path)
+
+describe('imports point down', () => {
+  const sources = files('src/**/*.ts')
+
+  test('and there is something to look at', () => {
+    expect(sources.length).toBeGreaterThan(20)
+  })
+
+  test.each(sources)('in %s', (source) => {
+    const found = specifiers(text(source)).flatMap((specifier) => problem(source, specifier) ?? [])
+    expect(found).toEqual([])
+  })
+
+  test.each(sources)('%s stands on a known floor', (source) => {
+    expect([...floors, 'agent']).toContain(source.split('/')[1])
+  })
+
+  test.each([
+    ['src/crypto/md4.ts', '../gmsa/sid.ts', 'reaches up'],
+    ['src/providers/vault/index.ts', '../file/index.ts', 'neighbour'],
+    ['src/broker/broker.ts', '../providers/file/index.ts', 'concrete'],
+    ['src/server/app.ts', '../providers/index.ts', 'concrete'],
+    ['src/agent/main.ts', '../server/app.ts', 'the agent leans'],
+    ['src/server/app.ts', '../agent/main.ts', 'only cli'],
+    ['src/base/clock.ts', '../../test/lab/domain.ts', 'leaves src'],
+    ['src/broker/broker.ts', 'fastify', 'belongs to'],
+  ])('a violation would be named: %s importing %s', (source, specifier, said) => {
+    expect(problem(source, specifier)).toContain(said)
+  })
+
+  test('every way to write an import is seen', () => {
+    const source = `import a from './a.ts'\nexport * from "x"\nawait import('./b.ts')\nimport './c.ts'\nexport {\n d } from './d.ts'`
+    expect(specifiers(source)).toEqual(['./a.ts', './b.ts', './c.ts', './d.ts'])
+  })
+})
+
+describe('the crypto floor', () => {
+  test.each(files('src/crypto/**/*.ts'))('%s throws only TypeError and RangeError', (source) => {
+    const thrown = [...text(source).matchAll(/\bthrow\s+(?!(?:new\s+)?(?:TypeError|RangeError)\b)[^\n]*/g)]
+    expect(thrown.map(([statement]) => statement)).toEqual([])
+  })
+})

@@ -1,0 +1,67 @@
+import { spawnSync } from 'node:child_process'
+import { appendFileSync, existsSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { expect } from 'vitest'
+import { debianRelease } from '../../scripts/setup-debian.ts'
+
+/** The real tools a test can ask for. */
+export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'systemd-analyze'
+
+const programs: Record<Tool, readonly string[]> = {
+  samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
+  krb5: ['kinit', 'kvno', 'klist', 'ktutil'],
+  prometheus: ['prometheus', 'promtool'],
+  mono: ['mono', 'mcs'],
+  openssl: ['openssl'],
+  curl: ['curl'],
+  'ldap-utils': ['ldapsearch', 'ldapwhoami'],
+  'systemd-analyze': ['systemd-analyze'],
+}
+/** Not among the packages the set-up installs: their absence is a plain skip on every machine. */
+const optional: readonly Tool[] = ['systemd-analyze']
+
+/** The file of a program on PATH or in the system's own folders, or undefined. */
+export function program(name: string): string | undefined {
+  const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/usr/bin', '/sbin', '/bin']
+  return folders.map((folder) => join(folder, name)).find((file) => existsSync(file))
+}
+
+function sambaProblem(): string | undefined {
+  if (process.getuid?.() !== 0) return 'a domain controller needs root'
+  const [, major, minor] = /Version (\d+)\.(\d+)/.exec(spawnSync('samba', ['--version']).stdout.toString()) ?? []
+  if (Number(major) * 100 + Number(minor) < 421) return `Samba ${major}.${minor} is older than 4.21`
+  const { status } = spawnSync('unshare', ['-m', 'true'])
+  return status === 0 ? undefined : 'this machine lets nobody make a mount namespace'
+}
+
+/** Why `tool` can't be used here, or undefined where it can. */
+export function lack(tool: Tool): string | undefined {
+  const missing = programs[tool].filter((name) => !program(name))
+  if (missing.length > 0) return `${missing.join(', ')} not found`
+  return tool === 'samba' ? sambaProblem() : undefined
+}
+
+/** Where every tool has to be: the set-up has just installed them. */
+const mustHave = () => {
+  const release = debianRelease()
+  return process.env['CI'] === 'true' && release?.id === 'debian' && ['12', '13'].includes(release.version)
+}
+
+/**
+ * Whether this machine has all of `tools`; made for `describe.skipIf(!needs('samba', 'krb5'))`. What is missing is
+ * noted with its reason for the last lines of `npm test`. Throws on a CI machine with Debian 12 or 13, where the
+ * set-up installs them all and a skip would hide something.
+ */
+export function needs(...tools: Tool[]): boolean {
+  const reasons = tools.flatMap((tool) => {
+    const reason = lack(tool)
+    if (reason && mustHave() && !optional.includes(tool)) throw new Error(`${tool} must be on this machine: ${reason}`)
+    return reason ? [`${tool}: ${reason}`] : []
+  })
+  if (reasons.length === 0) return true
+  const notes = process.env['GMSA_SKIP_NOTES']
+  const file = expect.getState().testPath
+  if (notes) appendFileSync(notes, `${JSON.stringify({ file, reason: reasons.join('; ') })}\n`)
+  else console.warn(`skipped in ${file}: ${reasons.join('; ')}`)
+  return false
+}

@@ -1,0 +1,2 @@
+import {configCommand} from './src/cli/commands/config.ts'
+await configCommand().parseAsync(process.argv)
