@@ -3,15 +3,14 @@ import { Tally } from './scripts/tally.ts'
 
 export default defineConfig({
   test: {
-    // A worktree inside the checkout has tests of its own: only the folder at the root is ours.
-    include: ['test/**/*.test.ts'],
     allowOnly: false,
     maxWorkers: 2,
     testTimeout: 20_000,
     hookTimeout: 60_000,
     reporters: process.env['GMSA_TALLY'] ? ['default', new Tally(process.env['GMSA_TALLY'])] : ['default'],
+    // A worktree inside the checkout has tests of its own: only the folder `test` at the root is ours.
     projects: [
-      { extends: true, test: { name: 'unit', exclude: ['test/integration/**'] } },
+      { extends: true, test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: ['test/integration/**'] } },
       {
         extends: true,
         test: {

@@ -115,6 +115,8 @@ function packagesAdoptable() {
   const wanted = json(join(root, 'package-lock.json')).packages ?? {}
   const found = json(join(root, 'node_modules', '.package-lock.json')).packages ?? {}
   const asked = new Set(Object.keys(wanted['']?.optionalDependencies ?? {}).map((name) => `node_modules/${name}`))
+  // A tree that npm has finished has its hidden lock.
+  if (Object.keys(found).length === 0) return false
   return Object.entries(wanted).every(([path, { version, optional }]) => {
     if (path === '' || found[path]?.version === version) return true
     return Boolean(optional) && !asked.has(path) && !found[path]
@@ -204,6 +206,7 @@ async function setUpPackages() {
     say('installing packages')
     await npmCi(node, root)
   }
+  fs.mkdirSync(dirname(packagesStamp), { recursive: true })
   fs.writeFileSync(packagesStamp, packagesWanted())
 }
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Reporter, SerializedError, TestModule } from 'vitest/node'
+import type { Reporter, SerializedError, TestCase, TestModule, TestSuite } from 'vitest/node'
 
 /** What `npm test` ends with. */
 export interface Count {
@@ -17,9 +17,20 @@ function readNotes(file: string): Map<string, string> {
   try {
     const lines = readFileSync(file, 'utf8').trim().split('\n')
     const notes = lines.map((line): { file: string; reason: string } => JSON.parse(line))
-    return new Map(notes.map((note) => [note.file, note.reason]))
+    const byFile = Map.groupBy(notes, ({ file }) => file)
+    return new Map([...byFile].map(([name, all]) => [name, [...new Set(all.map(({ reason }) => reason))].join('; ')]))
   } catch {
     return new Map()
+  }
+}
+
+const broken = (group: TestModule | TestSuite) => group.errors().length > 0
+
+/** Whether a test was left out only because what it stands in has failed, which is counted there. */
+function insideBroken(test: TestCase): boolean {
+  for (let at: TestModule | TestSuite = test.parent; ; at = at.parent) {
+    if (broken(at)) return true
+    if (at.type === 'module') return false
   }
 }
 
@@ -43,13 +54,13 @@ export class Tally implements Reporter {
     const count: Count = { passed: 0, failed: unhandled.length, skipped: [] }
     for (const module of modules) {
       // A file that could not be loaded, or a failed beforeAll, has failed even where no test of it has.
-      const suites = [...module.children.allSuites()].filter((suite) => suite.errors().length > 0)
-      count.failed += suites.length + (module.errors().length > 0 ? 1 : 0)
+      const groups = [module, ...module.children.allSuites()]
+      count.failed += groups.filter(broken).length
       for (const test of module.children.allTests()) {
         const result = test.result()
         if (result.state === 'passed') count.passed += 1
         else if (result.state !== 'skipped') count.failed += 1
-        else {
+        else if (!insideBroken(test)) {
           const reason = result.note ?? notes.get(module.moduleId)
           count.skipped.push({ name: `${module.relativeModuleId} > ${test.fullName}`, reason })
         }

@@ -55,36 +55,32 @@ export function applyOverrides(
     }
     const schema = schemaFor(document)
     const located = locate(schema, written)
-    if ('unknown' in located) {
-      return refuse(located.unknown, `unknown option${didYouMean(located.unknown.at(-1) ?? '', located.known)}`)
-    }
+    if (located.problem !== undefined) return refuse(located.path, located.problem)
     const { path } = located
-    const value = readText(text, schemaAt(schema, path))
-    if (assign(document, path, value)) origins.replace(path, origin)
+    assign(document, path, readText(text, schemaAt(schema, path)), (made) => origins.set(made, origin))
+    origins.replace(path, origin)
     return []
   })
 }
 
 /** The path as the schema spells it. Providers may be new; their options are those of their type. */
-function locate(
-  schema: unknown,
-  written: Path,
-): { readonly path: Path } | { readonly unknown: Path; readonly known: readonly string[] } {
+function locate(schema: unknown, written: Path): { readonly path: Path; readonly problem?: string } {
   const path: string[] = []
   for (const segment of written) {
-    const known = Object.keys(asRecord(asRecord(schemaAt(schema, path))['properties']))
-    const name = known.find((option) => option.toLowerCase() === segment.toLowerCase())
-    const newProvider = path.length === 1 && path[0] === 'providers' && segment !== ''
-    // The options of a provider without a known type can't be judged yet; the type is what will be reported.
-    const open = path.length === 2 && path[0] === 'providers' && !isClosed(schemaAt(schema, path))
-    if (name === undefined && !newProvider && !open) return { unknown: [...path, lowerCase(segment)], known }
+    const part = asRecord(schemaAt(schema, path))
+    const known = Object.keys(asRecord(part['properties']))
+    const alike = known.filter((option) => lowerCase(option) === lowerCase(segment))
+    const name = alike.find((option) => option === segment) ?? alike[0]
+    const isNewProvider = path.length === 1 && path[0] === 'providers' && segment !== ''
+    // The options of a provider without a known type can't be judged yet; it is the type that will be reported.
+    const isOpen = path.length === 2 && path[0] === 'providers' && part['additionalProperties'] !== false
     path.push(name ?? lowerCase(segment))
+    if (alike.length > 1 && name !== segment) return { path, problem: 'several entries have this name but for case' }
+    if (name === undefined && !isNewProvider && !isOpen) {
+      return { path, problem: `unknown option${didYouMean(segment, known)}` }
+    }
   }
   return { path }
-}
-
-function isClosed(schema: unknown): boolean {
-  return asRecord(schema)['additionalProperties'] === false
 }
 
 /** Text of an override as the schema wants it: text where text is wanted, else what it says as JSON. */
@@ -98,20 +94,22 @@ function readText(text: string, schema: unknown): unknown {
   }
 }
 
-/** Sets the value, with the mappings above it where they are missing. False where something else is in the way. */
-function assign(document: Record<string, unknown>, path: Path, value: unknown): boolean {
+/**
+ * Sets the value, with the mappings above it where they are missing; `made` hears of these. Where something else is in
+ * the way nothing is done: the schema will refuse that.
+ */
+function assign(document: Record<string, unknown>, path: Path, value: unknown, made: (path: Path) => void): void {
   let place = document
-  for (const segment of path.slice(0, -1)) {
+  for (const [index, segment] of path.slice(0, -1).entries()) {
     const next = own(place, segment)
-    if (next !== undefined && !isRecord(next)) return false
+    if (next !== undefined && !isRecord(next)) return
+    if (next === undefined) made(path.slice(0, index + 1))
     const below: Record<string, unknown> = next ?? {}
     place[segment] = below
     place = below
   }
   const last = path.at(-1)
-  if (last === undefined) return false
-  place[last] = value
-  return true
+  if (last !== undefined) place[last] = value
 }
 
 function lowerCase(segment: string): string {

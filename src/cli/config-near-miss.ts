@@ -1,9 +1,14 @@
-/** The word of `known` that `word` was probably meant to be: same letters but for case, `-` and `_`, else few typing errors. */
+/**
+ * The word of `known` that `word` was probably meant to be: the same but for
+ * case, `-` and `_`, else one that begins alike, else one a few typing errors away.
+ */
 export function nearMiss(word: string, known: readonly string[]): string | undefined {
   const plain = simplify(word)
   const same = known.find((candidate) => simplify(candidate) === plain)
   if (same !== undefined) return same
   if (plain.length < 2 || plain.length > 64) return undefined
+  const begun = known.filter((candidate) => beginAlike(plain, simplify(candidate)))
+  if (begun.length === 1) return begun[0]
   const limit = Math.max(1, Math.floor(plain.length / 3))
   const ranked = known
     .map((candidate) => ({ candidate, distance: editDistance(plain, simplify(candidate)) }))
@@ -16,6 +21,11 @@ export function nearMiss(word: string, known: readonly string[]): string | undef
 export function didYouMean(word: string, known: readonly string[]): string {
   const meant = nearMiss(word, known)
   return meant === undefined ? '' : `, did you mean ${meant}?`
+}
+
+/** As `warning` and `warn`. */
+function beginAlike(a: string, b: string): boolean {
+  return Math.min(a.length, b.length) > 3 && (a.startsWith(b) || b.startsWith(a))
 }
 
 function simplify(word: string): string {

@@ -21,6 +21,7 @@ const MAX_DEPTH = 32
 
 /** A document as written: plain values, and where each of them stands. */
 export interface Source {
+  /** `null` where the file is empty, `undefined` where it can't be read or parsed. */
   readonly document: unknown
   readonly origins: Origins
   readonly problems: readonly Problem[]
@@ -69,14 +70,19 @@ export function parseSource(text: string, path: string): Source {
       schema: 'core',
       uniqueKeys: false,
       prettyErrors: false,
-      logLevel: 'silent',
+      resolveKnownTags: false,
     } as const
     const parsed = parseDocument(text, { ...options, lineCounter: lines })
-    for (const error of [...parsed.errors, ...parsed.warnings]) report(error.pos[0], [], describeSyntax(error))
+    const errors = [...parsed.errors, ...parsed.warnings]
+    const exhausted = errors.find(({ code }) => code === 'RESOURCE_EXHAUSTION')
+    for (const error of exhausted ? [exhausted] : errors) report(error.pos[0], [], describeSyntax(error))
     if (parsed.directives?.yaml.explicit) report(0, [], 'a %YAML directive is not understood here: YAML 1.2 is assumed')
-    if (problems.length === 0) document = toPlain(parsed, { at, origins, report, nodes: 0 })
-  } catch {
-    // The parser is recursive: a few thousand nested brackets exhaust the stack.
+    if (problems.length === 0) {
+      document = parsed.contents === null ? null : toPlain(parsed, { at, origins, report, nodes: 0 })
+    }
+  } catch (error) {
+    // The parser is recursive: what it does not count itself exhausts the stack.
+    if (!(error instanceof RangeError)) throw error
     report(0, [], 'the file is nested too deeply')
   }
   return { document, origins, problems }
@@ -99,10 +105,10 @@ function toPlain(parsed: YamlDocument.Parsed<ParsedNode>, walk: Walk): unknown {
     if (isAlias(node)) {
       const target = anchors.get(node.source)
       if (target === undefined) walk.report(offset, path, 'an alias without an anchor before it')
-      return visit(target, path, depth + 1)
+      return visit(target, path, depth)
     }
     if (depth > MAX_DEPTH) {
-      walk.report(offset, path, `nested too deeply, ${MAX_DEPTH} levels at most`)
+      walk.report(offset, path.slice(0, 1), `nested too deeply, ${MAX_DEPTH} levels at most`)
       return undefined
     }
     if (isMap(node)) {
@@ -145,7 +151,7 @@ function toPlain(parsed: YamlDocument.Parsed<ParsedNode>, walk: Walk): unknown {
         continue
       }
       const place = walk.at(offset)
-      walk.origins.set(below, value === null ? place : walk.at(rangeOf(value, offset)), place)
+      walk.origins.set(below, isScalar(value) && value.value === null ? place : walk.at(rangeOf(value, offset)), place)
       // Not an assignment: that would set the prototype for a key `__proto__`.
       Object.defineProperty(result, name, {
         value: visit(value, below, depth + 1),

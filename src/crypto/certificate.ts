@@ -11,7 +11,6 @@ import { isIPv4, isIPv6 } from 'node:net'
 import { promisify } from 'node:util'
 import * as asn1 from 'asn1js'
 import {
-  AttributeTypeAndValue,
   AuthorityKeyIdentifier,
   BasicConstraints,
   Certificate,
@@ -273,16 +272,17 @@ function extension(extnID: string, critical: boolean, value: { toBER(): ArrayBuf
   return new Extension({ extnID, critical, extnValue: value.toBER() })
 }
 
+/** pkijs itself would put all attributes into one RDN; it keeps the encoding of a name that it has read. */
 function distinguishedName({ organization, commonName }: SubjectName): RelativeDistinguishedNames {
   const attributes = [
     ...(organization ? [{ type: '2.5.4.10', value: organization }] : []),
     ...(commonName ? [{ type: '2.5.4.3', value: commonName }] : []),
   ]
-  return new RelativeDistinguishedNames({
-    typesAndValues: attributes.map(
-      ({ type, value }) => new AttributeTypeAndValue({ type, value: new asn1.Utf8String({ value }) }),
-    ),
+  const names = attributes.map(({ type, value }) => {
+    const attribute = [new asn1.ObjectIdentifier({ value: type }), new asn1.Utf8String({ value })]
+    return new asn1.Set({ value: [new asn1.Sequence({ value: attribute })] })
   })
+  return RelativeDistinguishedNames.fromBER(new asn1.Sequence({ value: names }).toBER())
 }
 
 /** dNSName and uniformResourceIdentifier are IA5Strings: an internationalised name comes as its ASCII form. */

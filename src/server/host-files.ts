@@ -15,8 +15,8 @@ export interface HostFilesOptions {
   readonly directory: string
   /** Folder below it, and first part of the plug-in's `PluginInput`. */
   readonly namespace: string
-  /** PEM files of the certificate that the plug-in presents. */
-  readonly client: { readonly certificate: string; readonly key: string }
+  /** PEM files of the certificate that the plug-in presents. Absent only where mTLS is switched off. */
+  readonly client?: { readonly certificate: string; readonly key: string }
   readonly clock: Clock
   readonly log: Log
   readonly onClientCertificate: (expiry: Date) => void
@@ -51,7 +51,7 @@ export async function openHostFiles(options: HostFilesOptions): Promise<HostFile
   await restrictOnWindows(base)
 
   async function write(): Promise<void> {
-    if (!material) return
+    if (!material || !client) return
     const [certificate, key] = await Promise.all([readClientFile(client.certificate), readClientFile(client.key)])
     const leaf = parseCertificates(certificate, client.certificate)[0]
     const digest = [material.authorities.digest, material.certificate.digest, certificate, key].join('\n')
@@ -97,7 +97,8 @@ export async function openHostFiles(options: HostFilesOptions): Promise<HostFile
       log.error({ problem: String(error.message) }, 'host files not rewritten; the old ones stay'),
     )
   }
-  const watching = watchFiles([client.certificate, client.key, join(base, PORT_FILE)], look, { clock, poll: 30_000 })
+  const watched = [join(base, PORT_FILE), ...(client ? [client.certificate, client.key] : [])]
+  const watching = watchFiles(watched, look, { clock, poll: 30_000 })
   debugLogEnabled()
 
   return {

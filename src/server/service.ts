@@ -29,7 +29,8 @@ export interface ServiceConfig {
   readonly ccg?: {
     readonly directory: string
     readonly namespace: string
-    readonly client: { readonly certificate: string; readonly key: string }
+    /** Absent only where mTLS is switched off: the port file is all there is then. */
+    readonly client?: { readonly certificate: string; readonly key: string }
   }
   readonly cache: { readonly maxAge: number; readonly serveStale: number }
   readonly timeouts: { readonly store: number; readonly request: number }

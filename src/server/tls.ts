@@ -55,10 +55,13 @@ export interface TlsEvents {
   current(material: TlsMaterial): void
 }
 
-export interface TlsOptions {
+export interface TlsSource {
   readonly files: TlsFiles
   readonly clock: Clock
   readonly log: Log
+}
+
+export interface TlsOptions extends TlsSource {
   readonly events: TlsEvents
   /** How often the files are looked at when nothing announced a change, in ms. */
   readonly poll?: number
@@ -79,7 +82,7 @@ const POLL = 10_000
  */
 export async function openTls(options: TlsOptions): Promise<TlsStore> {
   const { files, clock, log, events, poll = POLL } = options
-  let material = await loadAll(options)
+  let material = await loadTls(options)
   let failed = new Map<string, string>()
   let running: Promise<void> | undefined
   let again = false
@@ -128,7 +131,8 @@ export async function openTls(options: TlsOptions): Promise<TlsStore> {
   return { current: () => material, reload, [Symbol.dispose]: () => watching[Symbol.dispose]() }
 }
 
-async function loadAll(options: TlsOptions): Promise<TlsMaterial> {
+/** Loads everything once. Rejects with CONFIG_INVALID that names the file. */
+export async function loadTls(options: TlsSource): Promise<TlsMaterial> {
   const certificate = await loadPair(options.files)
   const authorities = await loadAuthorities(options.files)
   const revocations = await loadRevocations(options, authorities)
@@ -224,7 +228,7 @@ async function loadAuthorities(files: TlsFiles, old?: Part<Authorities>): Promis
 }
 
 async function loadRevocations(
-  { files, clock, log }: TlsOptions,
+  { files, clock, log }: TlsSource,
   authorities: Part<Authorities>,
   old?: TlsMaterial,
 ): Promise<Part<Revocations> | undefined> {

@@ -21,7 +21,7 @@ const permissive = ['0BSD', 'Apache-2.0', 'BSD-2-Clause', 'BSD-3-Clause', 'BlueO
 const forTools = [...permissive, 'MPL-2.0', 'Zlib', 'CC0-1.0', 'CC-BY-4.0', 'Python-2.0']
 
 /** Whether an SPDX expression can be met with `allowed`: one side of an OR, every side of an AND. */
-export function licenceFits(expression: string, allowed: readonly string[]): boolean {
+function licenceFits(expression: string, allowed: readonly string[]): boolean {
   const plain = expression.replace(/^\((.*)\)$/, '$1')
   if (plain.includes(' OR ')) return plain.split(' OR ').some((part) => licenceFits(part, allowed))
   return plain.split(' AND ').every((part) => allowed.includes(part))

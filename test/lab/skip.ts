@@ -5,7 +5,7 @@ import { expect } from 'vitest'
 import { debianRelease } from '../../scripts/setup-debian.ts'
 
 /** The real tools a test can ask for. */
-export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'systemd-analyze'
+export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
@@ -15,10 +15,7 @@ const programs: Record<Tool, readonly string[]> = {
   openssl: ['openssl'],
   curl: ['curl'],
   'ldap-utils': ['ldapsearch', 'ldapwhoami'],
-  'systemd-analyze': ['systemd-analyze'],
 }
-/** Not among the packages the set-up installs: their absence is a plain skip on every machine. */
-const optional: readonly Tool[] = ['systemd-analyze']
 
 /** The file of a program on PATH or in the system's own folders, or undefined. */
 export function program(name: string): string | undefined {
@@ -55,7 +52,7 @@ const mustHave = () => {
 export function needs(...tools: Tool[]): boolean {
   const reasons = tools.flatMap((tool) => {
     const reason = lack(tool)
-    if (reason && mustHave() && !optional.includes(tool)) throw new Error(`${tool} must be on this machine: ${reason}`)
+    if (reason && mustHave()) throw new Error(`${tool} must be on this machine: ${reason}`)
     return reason ? [`${tool}: ${reason}`] : []
   })
   if (reasons.length === 0) return true

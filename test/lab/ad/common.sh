@@ -101,10 +101,10 @@ start_dc() {
 }
 
 dc_pid() { cat "$AD_STATE/dc$1/run/samba.pid" 2>/dev/null; }
-# A process id alone could be someone else's by now: the command line must name this lab's own configuration.
+# A process id alone could be someone else's by now, and samba hides its command line: its output must go to our log.
 running() {
   local p
-  p=$(dc_pid "$1") && tr '\0' ' ' 2>/dev/null <"/proc/$p/cmdline" | grep -qF -- "$AD_STATE/dc$1/etc/smb.conf"
+  p=$(dc_pid "$1") && [ "$(readlink "/proc/$p/fd/1")" = "$AD_STATE/dc$1/log/stdout" ]
 }
 
 stop_dc() {

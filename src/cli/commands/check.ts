@@ -1,0 +1,83 @@
+import { Command } from 'commander'
+import { systemClock } from '../../base/clock.ts'
+import { silentLog } from '../../base/log.ts'
+import { withDeadline } from '../../broker/deadline.ts'
+import { loadTls, type TlsMaterial } from '../../server/tls.ts'
+import { describeClient, describeServer } from '../certificate-report.ts'
+import { type Config, expectLoaded, type Loaded, type ProviderConfig } from '../config.ts'
+import { type Finding, findingOf, printFindings } from '../findings.ts'
+import { openProvider } from '../open-providers.ts'
+import { loadRunConfig } from '../rancher-mode.ts'
+
+interface CheckFlags {
+  readonly config?: string
+  readonly json?: boolean
+  readonly offline?: boolean
+}
+
+export function checkCommand(): Command {
+  return new Command('check')
+    .description('validate the configuration, then try every certificate, provider and account; non-zero if any fails')
+    .option('--config <file>', 'configuration file')
+    .option('--json', 'print the findings as JSON')
+    .option('--offline', 'only validate the configuration: touch no certificate and no store')
+    .action(async (flags: CheckFlags) => {
+      const loaded = expectLoaded(await loadRunConfig({ file: flags.config, env: process.env, cwd: process.cwd() }, {}))
+      const findings = [configurationFinding(loaded), ...(flags.offline ? [] : await tryAll(loaded.config))]
+      printFindings(findings, flags.json ?? false)
+      if (findings.some((each) => each.state === 'failed')) process.exitCode = 1
+    })
+}
+
+function configurationFinding({ file, warnings, config }: Loaded): Finding {
+  const said = `${config.providers.size} providers, ${config.accounts.size} accounts`
+  const detail = [file ?? 'Rancher mode', said, ...warnings].join('; ')
+  return { subject: 'configuration', state: warnings.length > 0 ? 'warning' : 'ok', detail }
+}
+
+async function tryAll(config: Config): Promise<Finding[]> {
+  const findings = await tryCertificates(config)
+  for (const [name, options] of config.providers) findings.push(...(await tryProvider(name, options, config)))
+  return findings
+}
+
+async function tryCertificates({ tls, ccg }: Config): Promise<Finding[]> {
+  const now = systemClock.now()
+  let material: TlsMaterial | undefined
+  const findings: Finding[] = []
+  if (tls) {
+    const look = async () => {
+      material = await loadTls({ files: tls, clock: systemClock, log: silentLog })
+      return describeServer(material, now, ccg !== undefined)
+    }
+    findings.push(await findingOf('tls', look))
+  }
+  if (ccg?.client) {
+    const { client } = ccg
+    findings.push(await findingOf('ccg client', () => describeClient(client, material, now)))
+  }
+  return findings
+}
+
+async function tryProvider(name: string, options: ProviderConfig, config: Config): Promise<Finding[]> {
+  const within = <T>(task: (signal: AbortSignal) => Promise<T>) =>
+    withDeadline(task, config.timeouts.store, systemClock)
+  const findings: Finding[] = []
+  const open = async () => {
+    await using provider = await openProvider(name, options, { log: silentLog, clock: systemClock })
+    await within((signal) => provider.probe(signal))
+    for (const [account, { provider: its, secret = account, options: more }] of config.accounts) {
+      const { credential } = provider.reads
+      if (its !== name || account === '*' || !credential) continue
+      const look = async () => {
+        const { username, domainName } = await within((signal) =>
+          credential({ name: account, secret, options: more }, signal),
+        )
+        return `credential of ${username}, domain ${domainName}`
+      }
+      findings.push(await findingOf(`account ${account}`, look))
+    }
+    return `${options.type}: answers`
+  }
+  return [await findingOf(`provider ${name}`, open), ...findings]
+}

@@ -1,0 +1,39 @@
+import { destination, type Logger, pino, stdTimeFunctions } from 'pino'
+import type { LogLevel } from './config.ts'
+
+/** What waits for a reader of stdout that is too slow; what comes on top is dropped rather than kept in memory. */
+const MAX_WAITING_BYTES = 16 * 1024 * 1024
+
+export interface ProcessLog {
+  readonly log: Logger
+  /** Writes what still waits. To be called before the process ends. */
+  flush(): void
+}
+
+/**
+ * JSON lines on stdout, written without blocking. Secrets are never put into a log object; the redaction here is a
+ * second line of defence.
+ */
+export function openProcessLog(level: LogLevel): ProcessLog {
+  const stream = destination({ dest: 1, sync: false, maxLength: MAX_WAITING_BYTES })
+  const log = pino(
+    {
+      level,
+      base: null,
+      timestamp: stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      redact: ['password', 'key', 'token', '*.password', '*.key', '*.token'],
+    },
+    stream,
+  )
+  return {
+    log,
+    flush() {
+      try {
+        stream.flushSync()
+      } catch {
+        // Nobody reads any more.
+      }
+    },
+  }
+}
