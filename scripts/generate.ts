@@ -7,8 +7,9 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { Type } from 'typebox'
 import { ERRORS } from '../src/base/errors.ts'
-import { describe } from '../src/cli/config-check.ts'
-import { ACCOUNT_OPTIONS, asRecord, configSchema } from '../src/cli/config-schema.ts'
+import { describeSchema } from '../src/cli/config-check.ts'
+import { asRecord } from '../src/cli/config-document.ts'
+import { ACCOUNT_OPTIONS, configSchema } from '../src/cli/config-schema.ts'
 import type { ProviderType } from '../src/providers/define.ts'
 import { PROVIDER_TYPES } from '../src/providers/index.ts'
 
@@ -83,7 +84,7 @@ function optionRows(schema: unknown, prefix: string): string[][] {
     const { description, default: value } = asRecord(option)
     const below = optionRows(option, `${prefix}${name}.`)
     const otherwise = needed.includes(name) ? 'required' : value === undefined ? '' : `\`${JSON.stringify(value)}\``
-    const kind = below.length > 0 ? '' : describe(option)
+    const kind = below.length > 0 ? '' : describeSchema(option)
     return [[`\`${prefix}${name}\``, kind, otherwise.replaceAll('"', ''), String(description ?? '')], ...below]
   })
 }

@@ -18,7 +18,7 @@ const generator = join(root, 'scripts', 'generate.ts')
 
 function steps(): Step[] {
   const always = [
-    { name: 'format and lint', command: bin('biome'), args: ['ci', '--error-on-warnings', '.'] },
+    { name: 'format and lint', command: bin('biome'), args: ['ci', '--colors=off', '--error-on-warnings', '.'] },
     { name: 'lint with types', command: bin('oxlint'), args: ['--type-aware', '--deny-warnings'] },
     { name: 'types', command: bin('tsc'), args: ['-p', '.'] },
     { name: 'unused code', command: bin('knip'), args: [] },

@@ -1,9 +1,10 @@
 import type { TObject } from 'typebox'
 import { Errors } from 'typebox/schema'
 import { Settings } from 'typebox/system'
+import { asRecord, own, valueAt } from './config-document.ts'
 import { didYouMean } from './config-near-miss.ts'
-import { formatPath, type Origins, type Path, type Problem, problemAt } from './config-problem.ts'
-import { asRecord, GRAMMARS, own } from './config-schema.ts'
+import { type Origins, type Path, type Problem, problemAt } from './config-problem.ts'
+import { GRAMMARS } from './config-schema.ts'
 
 // The library stops at eight errors unless told otherwise; here all of them are reported at once.
 Settings.Set({ maxErrors: 10_000 })
@@ -12,7 +13,7 @@ Settings.Set({ maxErrors: 10_000 })
 export function checkSchema(document: unknown, schema: TObject, origins: Origins): Problem[] {
   const problems = new Map<string, Problem>()
   const add = (path: Path, message: string, place = origins.value(path)): void => {
-    const key = formatPath(path)
+    const key = JSON.stringify(path)
     if (!problems.has(key)) problems.set(key, problemAt(place, path, message))
   }
   const [, errors] = Errors(schema, document)
@@ -31,11 +32,11 @@ export function checkSchema(document: unknown, schema: TObject, origins: Origins
       case 'required':
         for (const name of error.params.requiredProperties) {
           const below = [...path, name]
-          add(below, `required: expected ${describe(schemaAt(schema, below))}`, origins.key(path))
+          add(below, `required: expected ${describeSchema(schemaAt(schema, below))}`, origins.key(path))
         }
         break
       case 'propertyNames': {
-        const grammar = describe(own(asRecord(schemaAt(schema, path)), 'propertyNames'))
+        const grammar = describeSchema(own(asRecord(schemaAt(schema, path)), 'propertyNames'))
         for (const name of error.params.propertyNames) {
           add([...path, name], `expected ${grammar}`, origins.key([...path, name]))
         }
@@ -51,12 +52,12 @@ export function checkSchema(document: unknown, schema: TObject, origins: Origins
 }
 
 /** What a schema asks for, in words: `an integer from 0 to 65535`, `refuse or warn`. */
-export function describe(schema: unknown): string {
+export function describeSchema(schema: unknown): string {
   const { type, anyOf, minimum, maximum, minItems, maxItems, minProperties, pattern, format, properties, items } =
     asRecord(schema)
   const words = wordsOf(schema)
   if (words) return oneOf(words)
-  if (Array.isArray(anyOf)) return oneOf(anyOf.map(describe))
+  if (Array.isArray(anyOf)) return oneOf(anyOf.map(describeSchema))
   if (type === 'boolean') return 'true or false'
   if (type === 'integer') return `an integer from ${minimum ?? 'any'} to ${maximum ?? 'any'}`
   if (type === 'array') {
@@ -64,7 +65,7 @@ export function describe(schema: unknown): string {
       minItems === undefined ? '' : ` of ${minItems} or more`,
       maxItems === undefined ? '' : `, ${maxItems} at most`,
     ]
-    return `a list${bounds.join('')}: each ${describe(items)}`
+    return `a list${bounds.join('')}: each ${describeSchema(items)}`
   }
   if (type === 'object') {
     const names = Object.keys(asRecord(properties))
@@ -84,11 +85,11 @@ function mismatch(value: unknown, schema: unknown): string {
   const words = wordsOf(schema) ?? asRecord(schema)['anyOf']
   if (typeof value === 'string' && Array.isArray(words)) {
     const known = words.flatMap((word) => (typeof word === 'string' ? word : (wordsOf(word) ?? [])))
-    return `expected ${describe(schema)}${didYouMean(value, known)}`
+    return `expected ${describeSchema(schema)}${didYouMean(value, known)}`
   }
   const unquoted = typeof value === 'number' || typeof value === 'boolean'
   const quotes = unquoted && asRecord(schema)['type'] === 'string' && asRecord(schema)['pattern'] === undefined
-  return `expected ${describe(schema)}${quotes ? ': put it in quotes' : ''}`
+  return `expected ${describeSchema(schema)}${quotes ? ': put it in quotes' : ''}`
 }
 
 function wordsOf(schema: unknown): string[] | undefined {
@@ -107,14 +108,6 @@ export function schemaAt(schema: unknown, path: Path): unknown {
     if (segment.startsWith('[')) return asRecord(part)['items']
     return own(asRecord(asRecord(part)['properties']), segment)
   }, schema)
-}
-
-/** The part of the document at `path`. */
-export function valueAt(document: unknown, path: Path): unknown {
-  return path.reduce<unknown>(
-    (part, segment) => (Array.isArray(part) ? part[Number(segment.slice(1, -1))] : own(asRecord(part), segment)),
-    document,
-  )
 }
 
 /** A JSON pointer as a path in our terms, where positions in lists are told from keys. */

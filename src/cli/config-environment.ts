@@ -1,9 +1,9 @@
 import type { TObject } from 'typebox'
 import { Errors } from 'typebox/schema'
 import { schemaAt } from './config-check.ts'
+import { asRecord, isRecord, own } from './config-document.ts'
 import { didYouMean } from './config-near-miss.ts'
 import { type Origins, type Path, type Problem, problemAt } from './config-problem.ts'
-import { asRecord, isRecord, own } from './config-schema.ts'
 
 /** A value that stands above the file's. */
 export interface Override {

@@ -1,6 +1,6 @@
 import { isAbsolute, resolve } from 'node:path'
+import { asRecord, isRecord, own } from './config-document.ts'
 import type { Origins, Path } from './config-problem.ts'
-import { asRecord, isRecord, own } from './config-schema.ts'
 
 /**
  * The document with the defaults of its schema filled in, and every value whose schema has `format: 'path'` made

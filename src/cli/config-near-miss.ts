@@ -2,7 +2,7 @@
  * The word of `known` that `word` was probably meant to be: the same but for
  * case, `-` and `_`, else one that begins alike, else one a few typing errors away.
  */
-export function nearMiss(word: string, known: readonly string[]): string | undefined {
+function nearMiss(word: string, known: readonly string[]): string | undefined {
   const plain = simplify(word)
   const same = known.find((candidate) => simplify(candidate) === plain)
   if (same !== undefined) return same

@@ -80,16 +80,16 @@ export function formatProblem({ source, line, column, path, message }: Problem):
   return `${place}: ${path === '' ? '' : `${path}: `}${message}`
 }
 
-/** `clients[0].match.uri`; keys with unusual characters are quoted, overlong ones cut. */
+/** `clients[0].match.uri`. Keys with dots are quoted, and those that no option or account has are not shown. */
 export function formatPath(path: Path): string {
   return path.map(formatSegment).join('').replace(/^\./, '')
 }
 
+/** Text that is no name at all may be a password that slipped out of its quotes: line and column find it. */
 function formatSegment(segment: string): string {
   if (/^\[[0-9]+\]$/.test(segment)) return segment
   if (/^[A-Za-z0-9_*-]{1,64}$/.test(segment)) return `.${segment}`
-  const shown = segment.length > 64 ? `${segment.slice(0, 61)}...` : segment
-  return `[${JSON.stringify(shown).replaceAll(/[^\x20-\x7e]/g, '?')}]`
+  return /^[A-Za-z0-9_*.-]{0,64}$/.test(segment) ? `["${segment}"]` : '[?]'
 }
 
 function pointer(path: Path): string {

@@ -1,9 +1,10 @@
 import { isIP } from 'node:net'
 import { parseDuration } from '../base/duration.ts'
 import type { ProviderType } from '../providers/define.ts'
+import { asRecord, own } from './config-document.ts'
 import { didYouMean } from './config-near-miss.ts'
 import { type Origins, type Path, type Problem, problemAt } from './config-problem.ts'
-import { asRecord, type ConfigFile, own } from './config-schema.ts'
+import type { ConfigFile } from './config-schema.ts'
 
 /** Node's timers hold no more than 2^31 ms: a longer one would fire at once. */
 const MAX_DURATION_DAYS = 24

@@ -11,6 +11,7 @@ import { DURATION_PATTERN } from '../base/duration.ts'
 import { ACCOUNT_NAME_PATTERN } from '../gmsa/account-name.ts'
 import { PERMISSIONS } from '../gmsa/material.ts'
 import type { ProviderType } from '../providers/define.ts'
+import { asRecord, own } from './config-document.ts'
 
 /** Names of providers become metric labels and segments of environment variables. */
 const PROVIDER_NAME_PATTERN = '^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$'
@@ -288,19 +289,4 @@ function mapValues(
   return Object.fromEntries(
     Object.entries(entries).flatMap(([key, options]) => (name.test(key) ? [[key, schema(options)]] : [])),
   )
-}
-
-/** The value itself when it is a mapping, else an empty one. */
-export function asRecord(value: unknown): Readonly<Record<string, unknown>> {
-  return isRecord(value) ? value : {}
-}
-
-/** Whether the value is a mapping. */
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-/** A member of a mapping's own; nothing for `constructor` and the like. */
-export function own(record: Readonly<Record<string, unknown>>, key: unknown): unknown {
-  return typeof key === 'string' && Object.hasOwn(record, key) ? record[key] : undefined
 }

@@ -1,17 +1,6 @@
 import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import {
-  isAlias,
-  isMap,
-  isScalar,
-  isSeq,
-  LineCounter,
-  type Node,
-  type ParsedNode,
-  parseDocument,
-  type YAMLError,
-  type Document as YamlDocument,
-} from 'yaml'
+import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLError } from 'yaml'
 import { type Origin, Origins, type Path, type Problem, problemAt } from './config-problem.ts'
 
 const MAX_BYTES = 1024 * 1024
@@ -50,7 +39,7 @@ export async function readSource(path: string): Promise<Source> {
 }
 
 /** Parses YAML 1.2 or JSON, as if read from the file at `path`. Never throws. */
-export function parseSource(text: string, path: string): Source {
+function parseSource(text: string, path: string): Source {
   const lines = new LineCounter()
   const directory = dirname(path)
   const at = (offset: number): Origin => {
@@ -78,7 +67,8 @@ export function parseSource(text: string, path: string): Source {
     for (const error of exhausted ? [exhausted] : errors) report(error.pos[0], [], describeSyntax(error))
     if (parsed.directives?.yaml.explicit) report(0, [], 'a %YAML directive is not understood here: YAML 1.2 is assumed')
     if (problems.length === 0) {
-      document = parsed.contents === null ? null : toPlain(parsed, { at, origins, report, nodes: 0 })
+      const walk = { at, origins, report, anchors: new Map<string, Node>(), nodes: 0 }
+      document = parsed.contents === null ? null : toPlain(walk, parsed.contents, [], 0)
     }
   } catch (error) {
     // The parser is recursive: what it does not count itself exhausts the stack.
@@ -88,81 +78,70 @@ export function parseSource(text: string, path: string): Source {
   return { document, origins, problems }
 }
 
+/** What the walk over a parsed document carries along. */
 interface Walk {
   readonly at: (offset: number) => Origin
   readonly origins: Origins
   readonly report: (offset: number, keys: Path, message: string) => void
+  /** By name, as far as the walk has come: an alias means the anchor written last before it. */
+  readonly anchors: Map<string, Node>
   nodes: number
 }
 
-function toPlain(parsed: YamlDocument.Parsed<ParsedNode>, walk: Walk): unknown {
-  const anchors = new Map<string, Node>()
-  const visit = (node: unknown, path: Path, depth: number): unknown => {
-    walk.nodes++
-    if (walk.nodes === MAX_NODES) walk.report(0, [], 'the file is too large once its aliases are resolved')
-    if (walk.nodes >= MAX_NODES) return undefined
-    const offset = rangeOf(node)
-    if (isAlias(node)) {
-      const target = anchors.get(node.source)
-      if (target === undefined) walk.report(offset, path, 'an alias without an anchor before it')
-      return visit(target, path, depth)
-    }
-    if (depth > MAX_DEPTH) {
-      walk.report(offset, path.slice(0, 1), `nested too deeply, ${MAX_DEPTH} levels at most`)
-      return undefined
-    }
-    if (isMap(node)) {
-      note(node)
-      return visitMap(node.items, path, depth)
-    }
-    if (isSeq(node)) {
-      note(node)
-      return node.items.map((item, index) => {
-        const below = [...path, `[${index}]`]
-        walk.origins.set(below, walk.at(rangeOf(item)))
-        return visit(item, below, depth + 1)
-      })
-    }
-    if (!isScalar(node)) return undefined
-    note(node)
-    return node.value
+/** The plain value of a node; notes the place of everything in it, and reports what can't be configuration. */
+function toPlain(walk: Walk, node: unknown, path: Path, depth: number): unknown {
+  walk.nodes++
+  if (walk.nodes === MAX_NODES) walk.report(0, [], 'the file is too large once its aliases are resolved')
+  if (walk.nodes >= MAX_NODES) return undefined
+  const offset = rangeOf(node)
+  if (isAlias(node)) {
+    const target = walk.anchors.get(node.source)
+    if (target === undefined) walk.report(offset, path, 'an alias without an anchor before it')
+    return toPlain(walk, target, path, depth)
   }
-  // An alias means the anchor written last before it, so anchors are noted in the order of the text.
-  const note = (node: Node & { anchor?: string }): void => {
-    if (node.anchor !== undefined) anchors.set(node.anchor, node)
+  if (depth > MAX_DEPTH) {
+    walk.report(offset, path.slice(0, 1), `nested too deeply, ${MAX_DEPTH} levels at most`)
+    return undefined
   }
-  const visitMap = (
-    items: readonly { readonly key: unknown; readonly value: unknown }[],
-    path: Path,
-    depth: number,
-  ): Record<string, unknown> => {
-    const result: Record<string, unknown> = {}
-    for (const { key, value } of items) {
-      const offset = rangeOf(key)
-      const name = isScalar(key) ? (key.source ?? '') : ''
-      if (name === '') {
-        walk.report(offset, path, 'expected a name as key')
-        continue
-      }
-      const below = [...path, name]
-      if (Object.hasOwn(result, name)) {
-        const first = walk.origins.key(below)
-        walk.report(offset, below, `given twice, first in line ${first.line}`)
-        continue
-      }
-      const place = walk.at(offset)
-      walk.origins.set(below, isScalar(value) && value.value === null ? place : walk.at(rangeOf(value, offset)), place)
-      // Not an assignment: that would set the prototype for a key `__proto__`.
-      Object.defineProperty(result, name, {
-        value: visit(value, below, depth + 1),
-        enumerable: true,
-        configurable: true,
-        writable: true,
-      })
+  if (!isMap(node) && !isSeq(node) && !isScalar(node)) return undefined
+  if (node.anchor !== undefined) walk.anchors.set(node.anchor, node)
+  if (isMap(node)) return mapToPlain(walk, node.items, path, depth)
+  if (isScalar(node)) return node.value
+  return node.items.map((item, index) => {
+    const below = [...path, `[${index}]`]
+    walk.origins.set(below, walk.at(rangeOf(item)))
+    return toPlain(walk, item, below, depth + 1)
+  })
+}
+
+function mapToPlain(
+  walk: Walk,
+  items: readonly { readonly key: unknown; readonly value: unknown }[],
+  path: Path,
+  depth: number,
+): Record<string, unknown> {
+  const result: Record<string, unknown> = {}
+  for (const { key, value } of items) {
+    const offset = rangeOf(key)
+    // As written: `010` and `1e3` are names, too.
+    const name = isScalar(key) ? (key.source ?? '') : ''
+    const below = [...path, name]
+    if (name === '') {
+      walk.report(offset, path, 'expected a name as key')
+      continue
     }
-    return result
+    if (Object.hasOwn(result, name)) {
+      walk.report(offset, below, `given twice, first in line ${walk.origins.key(below).line}`)
+      continue
+    }
+    const place = walk.at(offset)
+    const isEmpty = isScalar(value) && value.value === null
+    walk.origins.set(below, isEmpty ? place : walk.at(rangeOf(value, offset)), place)
+    const plain = toPlain(walk, value, below, depth + 1)
+    // Not an assignment: that would set the prototype for a key `__proto__`.
+    Object.defineProperty(result, name, { value: plain, enumerable: true, configurable: true, writable: true })
   }
-  return visit(parsed.contents, [], 0)
+  return result
 }
 
 function rangeOf(node: unknown, otherwise = 0): number {

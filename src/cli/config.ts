@@ -7,11 +7,12 @@ import type { ClientRule } from '../broker/policy.ts'
 import type { ProviderType } from '../providers/define.ts'
 import { PROVIDER_TYPES } from '../providers/index.ts'
 import { checkSchema } from './config-check.ts'
+import { isRecord } from './config-document.ts'
 import { applyOverrides, environmentOverrides, type Override } from './config-environment.ts'
 import { fillIn } from './config-fill.ts'
 import { formatProblem, Origins, type Problem, problemAt } from './config-problem.ts'
 import { checkRules, findOddities } from './config-rules.ts'
-import { type ConfigFile, isRecord, schemaOf } from './config-schema.ts'
+import { type ConfigFile, schemaOf } from './config-schema.ts'
 import { readSource, type Source } from './config-source.ts'
 
 /** The configuration as used: defaults filled in, paths absolute, durations in milliseconds. */
@@ -103,6 +104,8 @@ export interface Loaded {
 
 export type LoadResult = Loaded | { readonly ok: false; readonly problems: readonly Problem[] }
 
+/** The source of the problem that there is no file at all. */
+const NO_FILE = '--config'
 const USUAL_PLACES = ['gmsa-account-provider.yaml', '/etc/gmsa-account-provider/config.yaml']
 
 /**
@@ -114,7 +117,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   const file = written ? undefined : await findConfigFile(options)
   if (file === undefined && !written) {
     const places = USUAL_PLACES.map((place) => resolve(cwd, place)).join(' or ')
-    return { ok: false, problems: [{ source: '--config', path: '', message: `not given, and there is no ${places}` }] }
+    return { ok: false, problems: [{ source: NO_FILE, path: '', message: `not given, and there is no ${places}` }] }
   }
   const source = file === undefined ? fromWritten(written, cwd) : await readSource(file)
   const { origins } = source
@@ -143,7 +146,10 @@ export function expectLoaded(result: LoadResult): Loaded {
   if (result.ok) return result
   const { length } = result.problems
   const title = length === 1 ? 'the configuration has a problem' : `the configuration has ${length} problems`
-  throw new GmsaError('CONFIG_INVALID', [title, ...result.problems.map(formatProblem)].join('\n  '))
+  const missing = result.problems.some(({ source }) => source === NO_FILE)
+  throw new GmsaError('CONFIG_INVALID', [title, ...result.problems.map(formatProblem)].join('\n  '), {
+    ...(missing ? { hint: 'name the file with --config or GMSA_PROVIDER_CONFIG' } : {}),
+  })
 }
 
 /**

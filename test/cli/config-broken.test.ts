@@ -108,13 +108,14 @@ accounts:
     name: 'names of providers',
     text: `${SOUND.replace('local: {', '"lo cal": {')}`,
     problems: [
-      '2:14: providers["lo cal"]: expected a name of letters, digits, dots, dashes and underscores, 63 characters at most',
+      '2:14: providers[?]: expected a name of letters, digits, dots, dashes and underscores, 63 characters at most',
       '4:20: accounts.svc.provider: no such provider, did you mean lo cal?',
     ],
   },
   {
     name: 'names of accounts and the providers they name',
     text: `${SOUND}  Web01: { provider: local }
+  a..b: { provider: local }
   '../x': { provider: local }
   a: { provider: locla }
   b: { provider: constructor }
@@ -125,13 +126,14 @@ accounts:
 `,
     problems: [
       `5:3: accounts.Web01: expected ${ACCOUNT}`,
-      `6:3: accounts["../x"]: expected ${ACCOUNT}`,
-      '7:18: accounts.a.provider: no such provider, did you mean local?',
-      '8:18: accounts.b.provider: no such provider',
-      '9:3: accounts.c.provider: required: expected text',
-      '10:6: accounts.d: expected a mapping of provider, secret',
-      '11:25: accounts.e.secrt: unknown option, did you mean secret?',
-      `12:3: accounts["${'f'.repeat(61)}..."]: expected ${ACCOUNT}`,
+      `6:3: accounts["a..b"]: expected ${ACCOUNT}`,
+      `7:3: accounts[?]: expected ${ACCOUNT}`,
+      '8:18: accounts.a.provider: no such provider, did you mean local?',
+      '9:18: accounts.b.provider: no such provider',
+      '10:3: accounts.c.provider: required: expected text',
+      '11:6: accounts.d: expected a mapping of provider, secret',
+      '12:25: accounts.e.secrt: unknown option, did you mean secret?',
+      `13:3: accounts[?]: expected ${ACCOUNT}`,
     ],
   },
   {
@@ -347,55 +349,5 @@ describe('a broken configuration is told with every problem and its place', () =
       expect(problems.length, text).toBeGreaterThan(0)
       expect(problems.join(), text).not.toContain('hunter2')
     }
-  })
-})
-
-describe('a file that cannot be read is a problem', () => {
-  test('missing', async () => {
-    const result = await loadConfig({ file: join(folder, 'none.yaml'), env: {}, cwd: '/' })
-    expect(result).toEqual({
-      ok: false,
-      problems: [{ source: join(folder, 'none.yaml'), path: '', message: 'no such file' }],
-    })
-  })
-
-  test('a directory', async () => {
-    const result = await loadConfig({ file: folder, env: {}, cwd: '/' })
-    expect(result).toEqual({
-      ok: false,
-      problems: [{ source: folder, path: '', message: 'expected a file, found a directory' }],
-    })
-  })
-
-  test('an endless device', async () => {
-    const result = await loadConfig({ file: '/dev/zero', env: {}, cwd: '/' })
-    expect(result).toMatchObject({ ok: false, problems: [{ message: 'expected a file of at most 1 MiB' }] })
-  })
-
-  test('more than 1 MiB', async () => {
-    expect(await problemsOf(`${SOUND}#${'x'.repeat(1024 * 1024)}`)).toEqual(['expected a file of at most 1 MiB'])
-  })
-
-  test('bytes that are not UTF-8', async () => {
-    expect(await problemsOf(Uint8Array.of(0x61, 0xff, 0xfe))).toEqual(['expected text in UTF-8'])
-  })
-
-  test('nested beyond the stack', async () => {
-    expect(await problemsOf('['.repeat(100_000))).toEqual(['1:795: nested too deeply'])
-  })
-
-  test('grown by aliases', async () => {
-    const names = 'abcdefghij'.split('')
-    const lines = names.map((name, index) => {
-      const before = index === 0 ? 'x' : `*${names[index - 1]}`
-      return `${name}: &${name} [${Array(9).fill(before).join(', ')}]`
-    })
-    expect(await problemsOf(lines.join('\n'))).toContain('1:1: the file is too large once its aliases are resolved')
-  })
-
-  test('nothing to find: the usual places are named', async () => {
-    const result = await loadConfig({ env: {}, cwd: folder })
-    const message = `not given, and there is no ${join(folder, 'gmsa-account-provider.yaml')} or /etc/gmsa-account-provider/config.yaml`
-    expect(result).toEqual({ ok: false, problems: [{ source: '--config', path: '', message }] })
   })
 })

@@ -119,9 +119,9 @@ test('the sound file is sound, and an unknown option at any mapping of it is fou
 })
 
 describe('no value reaches a message', () => {
-  const SECRET = 'Hunter2-Zq7w-secret'
+  const SECRET = 'Hunter2/Zq7w!secret'
 
-  test.each(['password', 'secret', 'token', 'privateKey', 'passwordFile', 'clientSecret', 'bind', 'tls.key'])(
+  test.each(['password', 'token', 'tls.key'])(
     'of an unknown option %s, wherever it stands and whatever its shape',
     async (name) => {
       for (const path of places(SOUND)) {
@@ -190,9 +190,8 @@ describe('no value reaches a message', () => {
 
   function expectSilent(result: LoadResult): void {
     const text = result.ok ? result.warnings.join() : result.problems.map(formatProblem).join()
-    // Keys are shown: a secret used as a key is told from one used as a value by the path.
-    const withoutKeys = text.replaceAll(/\[?"?Hunter2-Zq7w-secret"?\]?(?=:|\.)/g, '')
-    expect(withoutKeys).not.toContain(SECRET)
+    // Not even where it stands as a key: keys are shown only when they look like names.
+    expect(text).not.toContain('Zq7w')
   }
 })
 

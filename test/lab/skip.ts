@@ -25,7 +25,8 @@ export function program(name: string): string | undefined {
 
 function sambaProblem(): string | undefined {
   if (process.getuid?.() !== 0) return 'a domain controller needs root'
-  const [, major, minor] = /Version (\d+)\.(\d+)/.exec(spawnSync('samba', ['--version']).stdout.toString()) ?? []
+  const [, major, minor] =
+    /Version (\d+)\.(\d+)/.exec(spawnSync(program('samba') ?? 'samba', ['--version']).stdout.toString()) ?? []
   if (Number(major) * 100 + Number(minor) < 421) return `Samba ${major}.${minor} is older than 4.21`
   const { status } = spawnSync('unshare', ['-m', 'true'])
   return status === 0 ? undefined : 'this machine lets nobody make a mount namespace'
