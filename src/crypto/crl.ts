@@ -251,7 +251,7 @@ function isTagged(block: asn1.BaseBlock | undefined, tag: number): boolean {
   return block?.idBlock.tagClass === CONTEXT_SPECIFIC && block.idBlock.tagNumber === tag
 }
 
-/** The bytes of an INTEGER as they stand, with sign; RFC 5280 4.1.2.2 limits serials to 20. */
+/** The bytes of an INTEGER as they stand, with sign. */
 function integerBytes(block: asn1.BaseBlock | undefined): Uint8Array {
   if (!(block instanceof asn1.Integer) || block.valueBlock.valueHexView.length === 0) {
     throw new RangeError('malformed number')

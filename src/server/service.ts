@@ -61,7 +61,7 @@ export interface Service {
 }
 
 const HANDSHAKE_TIMEOUT = 10_000
-const NO_TRUST: Trust = { epoch: 0, authorities: [], revoked: new Map() }
+const NO_TRUST: Trust = { authorities: [], revoked: new Map() }
 
 /** The parts that come up one after the other, and that others look at meanwhile. */
 interface Parts {
@@ -102,9 +102,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       openAccounts: config.openToAll ? 'all' : new Set(namedAccounts(config)),
     }),
     clock,
-    handshakeTimeout: HANDSHAKE_TIMEOUT,
   })
-  if (config.tls) parts.tls = undo.use(await openTls(tlsOptions(config.tls, options, parts, peers)))
+  if (config.tls) parts.tls = undo.use(await openTls(tlsOptions(config.tls, options, parts)))
   if (config.ccg) parts.hostFiles = undo.use(await openHostFilesFor(config.ccg, options, parts))
   const pressure = options.maxEventLoopDelay === undefined ? {} : { maxEventLoopDelay: options.maxEventLoopDelay }
   const app = await buildApp({ broker, peers, metrics, log, drain, ...config.limits, ...pressure })
@@ -146,7 +145,7 @@ async function stop(
   log.info({}, 'stopped')
 }
 
-function tlsOptions(files: TlsFiles, { clock, log }: ServiceOptions, parts: Parts, peers: Peers) {
+function tlsOptions(files: TlsFiles, { clock, log }: ServiceOptions, parts: Parts) {
   const { metrics } = parts
   return {
     files,
@@ -156,7 +155,6 @@ function tlsOptions(files: TlsFiles, { clock, log }: ServiceOptions, parts: Part
       reloaded: metrics.tlsReloaded,
       current(material: TlsMaterial) {
         metrics.tlsCurrent(material)
-        peers.trustChanged()
         parts.listener?.setSecureContext(material.secureOptions)
         parts.hostFiles?.writeCertificates(material).catch((error) => {
           log.error({ problem: String(error.message) }, 'host files not rewritten; the old ones stay')

@@ -136,7 +136,7 @@ export async function loadTls(options: TlsSource): Promise<TlsMaterial> {
   const certificate = await loadPair(options.files)
   const authorities = await loadAuthorities(options.files)
   const revocations = await loadRevocations(options, authorities)
-  return assemble(certificate, authorities, revocations, 1)
+  return assemble(certificate, authorities, revocations)
 }
 
 /** Loads the parts whose bytes changed. What fails is named in `failures` with its digest and keeps its last state. */
@@ -178,25 +178,25 @@ async function loadChanged(
   const revocations = await attempt('crl', old.revocations, () => loadRevocations(options, authorities, old))
   if (certificate === old.certificate && authorities === old.authorities && revocations === old.revocations) return old
   const sameTrust = authorities === old.authorities && revocations === old.revocations
-  return assemble(certificate, authorities, revocations, sameTrust ? old.trust.epoch : old.trust.epoch + 1)
+  return assemble(certificate, authorities, revocations, sameTrust ? old.trust : undefined)
 }
 
 function assemble(
   certificate: Part<ServerPair>,
   authorities: Part<Authorities>,
   revocations: Part<Revocations> | undefined,
-  epoch: number,
+  oldTrust?: Trust,
 ): TlsMaterial {
   const secureOptions: SecureContextOptions = {
     cert: certificate.value.certificatePem,
     key: certificate.value.keyPem,
-    ca: authorities.value.pem,
+    // What was parsed, not the file: TLS knows further kinds of PEM blocks, and must not trust what is not judged.
+    ca: authorities.value.certificates.map(String),
     minVersion: 'TLSv1.2',
     maxVersion: 'TLSv1.3',
   }
   createSecureContext(secureOptions)
-  const trust = {
-    epoch,
+  const trust = oldTrust ?? {
     authorities: authorities.value.certificates,
     revoked: revocations?.value.revoked ?? new Map<string, ReadonlySet<string>>(),
   }
@@ -269,8 +269,13 @@ const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CE
 
 /** Every certificate of a PEM file, at least one. Throws CONFIG_INVALID that names the file. */
 export function parseCertificates(pem: Uint8Array, path: string): X509Certificate[] {
-  const blocks = Buffer.from(pem).toString('latin1').match(PEM_CERTIFICATE) ?? []
+  const text = Buffer.from(pem).toString('latin1')
+  const blocks = text.match(PEM_CERTIFICATE) ?? []
   if (blocks.length === 0) throw new GmsaError('CONFIG_INVALID', `${path}: holds no PEM certificate`)
+  // A file that is still being written must not pass as one with fewer certificates.
+  if (text.split('-----BEGIN CERTIFICATE-----').length - 1 !== blocks.length) {
+    throw new GmsaError('CONFIG_INVALID', `${path}: a PEM certificate in it is cut off`)
+  }
   return blocks.map((block, index) => {
     try {
       return new X509Certificate(block)

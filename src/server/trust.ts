@@ -1,10 +1,11 @@
 import type { X509Certificate } from 'node:crypto'
 import type { ClientCertificate } from './client-certificate.ts'
 
-/** Whom we trust: the certificates of `clientCa` and what their CRLs revoke. Replaced as a whole on reload. */
+/**
+ * Whom we trust: the certificates of `clientCa` and what their CRLs revoke. Replaced as a whole when either changes:
+ * what was judged under another object has to be judged again. The array stays the same while the file does.
+ */
 export interface Trust {
-  /** Grows whenever the authorities or the revocations change: what was judged before is judged again. */
-  readonly epoch: number
   readonly authorities: readonly X509Certificate[]
   /** Serial numbers by the issuer's name, both as node prints them. */
   readonly revoked: ReadonlyMap<string, ReadonlySet<string>>
@@ -13,57 +14,72 @@ export interface Trust {
 /** Why a certificate that once passed the handshake is refused; also `reason` of tls_rejected_total. */
 export type Refusal = 'revoked' | 'expired' | 'not-yet-valid' | 'untrusted'
 
-/** Deeper chains are refused: no real one has that many links, and the search stays small. */
+/** Longer chains are refused: no real one has that many links. */
 const MAX_DEPTH = 8
 
-/** Judged at every request, on resumed sessions too: sockets and tickets outlive certificates. */
-export function refusalOf(
-  client: ClientCertificate,
-  intermediates: readonly X509Certificate[],
-  trust: Trust,
-  now: number,
-): Refusal | undefined {
-  if (now < client.notBefore) return 'not-yet-valid'
-  if (now >= client.notAfter + 1000) return 'expired'
-  if (trust.revoked.size === 0) return undefined
-  return [client.x509, ...intermediates].some((each) => isRevoked(each, trust)) ? 'revoked' : undefined
+const NOTHING_REVOKED: ReadonlyMap<string, ReadonlySet<string>> = new Map()
+
+/** Judges the dates alone, at every request: sockets and tickets outlive certificates. `now` in ms since 1970. */
+export function dateRefusal({ notBefore, notAfter }: ClientCertificate, now: number): Refusal | undefined {
+  if (now < notBefore) return 'not-yet-valid'
+  return now >= notAfter + 1000 ? 'expired' : undefined
 }
 
-function isRevoked(certificate: X509Certificate, trust: Trust): boolean {
-  return trust.revoked.get(certificate.issuer)?.has(certificate.serialNumber) ?? false
+/** Why no good chain leads from `leaf` over `others` to a root of ours; undefined when one does. */
+export function chainRefusal(
+  leaf: X509Certificate,
+  trust: Trust,
+  now: number,
+  others: readonly X509Certificate[],
+): Refusal | undefined {
+  if (chainsTo(leaf, trust, now, others)) return undefined
+  return chainsTo(leaf, { ...trust, revoked: NOTHING_REVOKED }, now, others) ? 'revoked' : 'untrusted'
 }
 
 /**
- * Whether signatures lead from `leaf` over `others` to a self-signed certificate of `authorities`, all valid at `now`
- * and none revoked (RFC 5280 6.1, as far as names, signatures, dates and the CA flag go). Usages and further
- * constraints were checked at the handshake. False as well where it can't be decided.
+ * Whether signatures lead from `leaf` over `others` to a self-signed certificate of `authorities`, the issuers valid
+ * at `now` and no link revoked (RFC 5280 6.1, as far as names, signatures, dates and the CA flag go). The leaf's own
+ * dates, usages and further constraints were checked at the handshake. False as well where it can't be decided.
+ *
+ * The TLS library does not say over which certificates it went, and a client may send any in any order: so no list of
+ * presented certificates is judged, but whether a chain without a revoked link exists.
  */
 export function chainsTo(
   leaf: X509Certificate,
   trust: Trust,
   now: number,
   others: readonly X509Certificate[] = [],
-  depth = MAX_DEPTH,
 ): boolean {
-  if (depth === 0) return false
-  // A self-signed client certificate may itself be listed as an authority.
-  if (isRoot(leaf)) return trust.authorities.some((each) => each.fingerprint256 === leaf.fingerprint256)
-  const issuers = [...trust.authorities, ...others.filter((each) => !isRoot(each))].filter((issuer) =>
-    issued(issuer, leaf, now),
-  )
-  return issuers.some((issuer) => {
-    if (isRoot(issuer)) return true
-    return !isRevoked(issuer, trust) && chainsTo(issuer, trust, now, others, depth - 1)
-  })
+  const candidates = [...trust.authorities, ...others]
+  const seen = new Set<string>()
+  let links = [leaf]
+  for (let depth = 0; depth < MAX_DEPTH; depth++) {
+    const good = links.filter((link) => !isRevoked(link, trust))
+    if (good.some((link) => isRoot(link, trust))) return true
+    links = []
+    for (const link of good) {
+      for (const issuer of candidates) {
+        if (seen.has(issuer.fingerprint256) || !issued(issuer, link, now)) continue
+        seen.add(issuer.fingerprint256)
+        links.push(issuer)
+      }
+    }
+  }
+  return false
 }
 
-/** Whether it names itself as its issuer. */
-function isRoot(certificate: X509Certificate): boolean {
-  return certificate.checkIssued(certificate)
+function isRevoked(certificate: X509Certificate, trust: Trust): boolean {
+  return trust.revoked.get(certificate.issuer)?.has(certificate.serialNumber) ?? false
+}
+
+/** A self-signed certificate of the file; a client's own may be listed there too. */
+function isRoot(certificate: X509Certificate, trust: Trust): boolean {
+  if (certificate.subject !== certificate.issuer || !certificate.verify(certificate.publicKey)) return false
+  return trust.authorities.some((each) => each.fingerprint256 === certificate.fingerprint256)
 }
 
 function issued(issuer: X509Certificate, subject: X509Certificate, now: number): boolean {
   if (!issuer.ca || !subject.checkIssued(issuer)) return false
-  if (now < issuer.validFromDate.getTime() || now > issuer.validToDate.getTime()) return false
+  if (now < issuer.validFromDate.getTime() || now >= issuer.validToDate.getTime() + 1000) return false
   return subject.verify(issuer.publicKey)
 }

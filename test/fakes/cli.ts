@@ -1,0 +1,37 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
+/** What starts the command line from the sources, after `process.execPath`. */
+export const CLI = ['--max-semi-space-size=2', join(ROOT, 'src/cli/main.ts')]
+
+export interface CliResult {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs one command of the real command line to its end, at most `timeout` ms. The environment is only what is given. */
+export async function runCli(
+  args: readonly string[],
+  { cwd = ROOT, env = {}, timeout = 30_000 }: { cwd?: string; env?: Record<string, string>; timeout?: number } = {},
+): Promise<CliResult> {
+  const child = spawn(process.execPath, [...CLI, ...args], {
+    cwd,
+    env: { PATH: process.env['PATH'] ?? '', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout,
+    killSignal: 'SIGKILL',
+  })
+  const output = { stdout: '', stderr: '' }
+  child.stdout.on('data', (chunk: Buffer) => {
+    output.stdout += chunk.toString()
+  })
+  child.stderr.on('data', (chunk: Buffer) => {
+    output.stderr += chunk.toString()
+  })
+  const [code] = await once(child, 'close')
+  return { code: Number(code ?? -1), ...output }
+}
