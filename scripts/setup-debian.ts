@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process'
 import { createWriteStream, existsSync, readFileSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 /** gMSAs exist on Samba's server side since 4.21. */
@@ -131,18 +131,40 @@ async function sambaSuite(apt: readonly string[], codename: string): Promise<str
   return undefined
 }
 
-/** Forbids service starts for the time of `work`; an existing policy that allows them is left alone and stops us. */
-async function withoutStarts<T>(work: () => Promise<T>): Promise<T | undefined> {
-  if (existsSync(policyFile)) {
-    const allowed = (await run(policyFile, ['samba-ad-dc', 'start'])).code !== 101
-    return allowed ? undefined : work()
+/** Holds signals back while `work` runs: half-installed packages and a policy left behind are worse than a late end. */
+async function undisturbed<T>(work: () => Promise<T>): Promise<T> {
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  let pending: (typeof signals)[number] | undefined
+  const note = (signal: NodeJS.Signals) => {
+    pending ??= signals.find((known) => known === signal)
   }
-  await writeFile(policyFile, '#!/bin/sh\nexit 101\n', { mode: 0o755, flag: 'wx' })
+  for (const signal of signals) process.on(signal, note)
   try {
     return await work()
   } finally {
-    await rm(policyFile, { force: true })
+    for (const signal of signals) process.off(signal, note)
+    if (pending) process.exit(128 + constants.signals[pending])
   }
+}
+
+const ownPolicy =
+  '#!/bin/sh\n# Put here by the test set-up of gmsa-account-provider while it installs packages.\nexit 101\n'
+
+/** Forbids service starts for the time of `work`; an existing policy that allows them is left alone and stops us. */
+async function withoutStarts<T>(work: () => Promise<T>): Promise<T | undefined> {
+  const found = await readFile(policyFile, 'utf8').catch(() => undefined)
+  if (found !== undefined && found !== ownPolicy) {
+    const forbids = (await run(policyFile, ['samba-ad-dc', 'start'])).code === 101
+    return forbids ? work() : undefined
+  }
+  return undisturbed(async () => {
+    await writeFile(policyFile, ownPolicy, { mode: 0o755 })
+    try {
+      return await work()
+    } finally {
+      await rm(policyFile, { force: true })
+    }
+  })
 }
 
 async function install(folder: string, codename: string, log: string): Promise<string[]> {

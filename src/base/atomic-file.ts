@@ -32,13 +32,15 @@ export async function makePrivateDirectory(path: string, mode = 0o700): Promise<
   await chmod(path, mode)
 }
 
-/** A rename is durable once its folder is synced. Windows can't open folders: there it is left to the system. */
+/**
+ * A rename is durable once its folder is synced. The new file is in place by now, so that a folder we may not open for
+ * reading, or a file system or a Windows that can't sync one, is no failure.
+ */
 async function syncDirectory(path: string): Promise<void> {
-  if (process.platform === 'win32') return
-  const directory = await open(path, 'r')
+  const directory = await open(path, 'r').catch(() => undefined)
   try {
-    await directory.sync()
+    await directory?.sync().catch(() => {})
   } finally {
-    await directory.close()
+    await directory?.close()
   }
 }

@@ -19,7 +19,8 @@ export class Secret {
 
   /** A secret that a store handed us as text. The string itself can't be wiped: let it go at once. */
   static fromText(text: string): Secret {
-    return new Secret(Buffer.from(text, 'utf8'))
+    // Not Buffer.from: its bytes stand in a pool shared with others, which a copy of the whole buffer would carry off.
+    return new Secret(new TextEncoder().encode(text))
   }
 
   get byteLength(): number {

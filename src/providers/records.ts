@@ -15,16 +15,33 @@ export interface RecordStore {
   close?(): Promise<void>
 }
 
+/** More than Active Directory takes for any of them: a user principal name may have 1,024 characters, all else less. */
+const MAX_LENGTH = 1024
+
 /** Lifts a store of documents to a provider: what a record means is decided here, once for all stores. */
 export function fromRecords(name: string, store: RecordStore): Provider {
+  const watches = new Set<Disposable>()
+
+  function watch(changed: (secret?: string) => void): Disposable {
+    const inner = store.watch?.(changed)
+    if (inner) watches.add(inner)
+    return {
+      [Symbol.dispose]() {
+        if (inner && watches.delete(inner)) inner[Symbol.dispose]()
+      },
+    }
+  }
+
   return {
     name,
     reads: {
       credential: async (account, signal) => decodeCredential(await store.read(account, signal), account.name),
     },
     probe: (signal) => store.probe(signal),
-    ...(store.watch && { watch: store.watch.bind(store) }),
+    ...(store.watch && { watch }),
     async [Symbol.asyncDispose]() {
+      for (const each of watches) each[Symbol.dispose]()
+      watches.clear()
       await store.close?.()
     },
   }
@@ -41,13 +58,14 @@ export function decodeCredential(record: StoredRecord, account: string): Imperso
   if (/[\r\n]$/.test(password)) {
     throw malformed(account, 'password ends in a line break', 'store it without one: a log-on with it would fail')
   }
+  // Windows takes the text up to there: a shorter password than the one stored.
+  if (password.includes('\0')) throw malformed(account, 'password holds a NUL character')
   return { kind: 'credential', username, domainName, password: Secret.fromText(password) }
 }
 
 function printableMember(record: StoredRecord, member: string, account: string): string {
   const text = textMember(record, member, account)
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
-  if (/[\u0000-\u001f\u007f]/.test(text)) throw malformed(account, `${member} holds a control character`)
+  if (/\p{Cc}/u.test(text)) throw malformed(account, `${member} holds a control character`)
   return text
 }
 
@@ -56,6 +74,7 @@ function textMember(record: StoredRecord, member: string, account: string): stri
   if (value === undefined || value === null) throw malformed(account, `${member} is missing`)
   if (typeof value !== 'string') throw malformed(account, `${member} must be a string`, 'put it in quotes')
   if (value === '') throw malformed(account, `${member} is empty`)
+  if (value.length > MAX_LENGTH) throw malformed(account, `${member} is longer than ${MAX_LENGTH} characters`)
   if (!value.isWellFormed()) throw malformed(account, `${member} is not well-formed Unicode`)
   return value
 }

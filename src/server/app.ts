@@ -6,8 +6,8 @@ import { GmsaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { Broker } from '../broker/broker.ts'
 import { answerError, toRequestError } from './answer-error.ts'
-import { addAudit } from './audit.ts'
-import { addGuard, type Drain } from './guard.ts'
+import { type Audit, addAudit, makeAudit } from './audit.ts'
+import { addGuard, type Drain, guard } from './guard.ts'
 import type { Metrics } from './metrics.ts'
 import type { Peers } from './peers.ts'
 import { addAccountRoutes } from './routes/accounts.ts'
@@ -33,10 +33,11 @@ const MAX_PARAMETER = 253
 /** The data listener's application, apart from any socket: its `routing` is handed to the listener. */
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const { broker, peers, metrics, log, drain } = options
-  const app = bareApp()
+  const audit = makeAudit(metrics, log)
+  const app = bareApp(peers, drain, audit)
   // The schemas describe; names and headers are judged by the broker, whose errors have the right shape.
   app.setValidatorCompiler(() => () => true)
-  addAudit(app, metrics, log)
+  addAudit(app, audit)
   addGuard(app, peers, drain)
   await app.register(underPressure, {
     maxEventLoopDelay: options.maxEventLoopDelay ?? MAX_EVENT_LOOP_DELAY,
@@ -60,7 +61,7 @@ export function addRoutes(app: FastifyInstance, broker: Broker): void {
   addOpenApiRoute(app)
 }
 
-function bareApp(): FastifyInstance {
+function bareApp(peers: Peers, drain: Readonly<Drain>, audit: Audit): FastifyInstance {
   const boot = randomBytes(6).toString('base64url')
   let count = 0
   return fastify({
@@ -71,10 +72,10 @@ function bareApp(): FastifyInstance {
     return503OnClosing: false,
     routerOptions: { maxParamLength: MAX_PARAMETER },
     bodyLimit: 1024,
-    // Paths that can't be decoded, refused before routing. No hook has run for them.
+    // Paths that can't be decoded, refused before routing. No hook runs for them.
     frameworkErrors(error, request, reply) {
-      request.notes = { peer: undefined }
-      answerError(request, reply, toRequestError(error), { bare: true })
+      reply.raw.once('finish', () => audit(request, reply))
+      if (guard(request, reply, peers, drain)) answerError(request, reply, toRequestError(error), { bare: true })
     },
   })
 }

@@ -1,11 +1,20 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Log } from '../base/log.ts'
 import { type Metrics, outcomeOf } from './metrics.ts'
 
+export type Audit = (request: FastifyRequest, reply: FastifyReply) => void
+
 /** One line and one count for each request that reached the framework. */
-export function addAudit(app: FastifyInstance, metrics: Metrics, log: Log): void {
+export function addAudit(app: FastifyInstance, audit: Audit): void {
   app.decorateRequest('notes')
   app.addHook('onResponse', (request, reply, done) => {
+    audit(request, reply)
+    done()
+  })
+}
+
+export function makeAudit(metrics: Metrics, log: Log): Audit {
+  return (request, reply) => {
     const { peer, account, provider, kvno, code, problem, stale } = request.notes
     const route = request.is404 ? 'none' : (request.routeOptions.url ?? 'none')
     const status = reply.statusCode
@@ -31,6 +40,5 @@ export function addAudit(app: FastifyInstance, metrics: Metrics, log: Log): void
       },
       'request',
     )
-    done()
-  })
+  }
 }

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { GmsaError } from '../base/errors.ts'
 import { answerError } from './answer-error.ts'
 import type { Peers } from './peers.ts'
@@ -11,23 +11,34 @@ export interface Drain {
   closed: boolean
 }
 
-/** The first look at every request: is this client still trusted, are we stopping, is it a request at all? */
+/** The first look at every request that was routed; what no route takes ends here. */
 export function addGuard(app: FastifyInstance, peers: Peers, drain: Readonly<Drain>): void {
   app.addHook('onRequest', (request, reply, next) => {
-    const peer = peers.of(request.raw.socket)
-    request.notes = { peer }
-    const refusal = peer ? peers.judge(peer) : 'untrusted'
-    if (refusal) {
-      const error = new GmsaError('CERTIFICATE_REFUSED', refusal)
-      answerError(request, reply, error, { bare: true, closeConnection: true })
-      return
-    }
-    if (drain.draining) reply.header('connection', 'close')
-    const fault = drain.closed ? new GmsaError('DRAINING', 'stopping', { retryAfter: 1 }) : faultOf(request.raw)
-    if (fault) answerError(request, reply, fault)
-    else if (request.is404) answerError(request, reply, new GmsaError('ROUTE_NOT_FOUND', 'no such path or method'))
+    if (!guard(request, reply, peers, drain)) return
+    if (request.is404) answerError(request, reply, new GmsaError('ROUTE_NOT_FOUND', 'no such path or method'))
     else next()
   })
+}
+
+/**
+ * Is this client still trusted, are we stopping, is it a request at all? Notes who asks. False: it is answered already.
+ */
+export function guard(request: FastifyRequest, reply: FastifyReply, peers: Peers, drain: Readonly<Drain>): boolean {
+  const peer = peers.of(request.raw.socket)
+  request.notes = { peer }
+  const refusal = peer ? peers.judge(peer) : 'untrusted'
+  if (refusal) {
+    const error = new GmsaError('CERTIFICATE_REFUSED', refusal)
+    answerError(request, reply, error, { bare: true, closeConnection: true })
+    return false
+  }
+  if (drain.draining) reply.header('connection', 'close')
+  // A connection that came in before the listener closed gets its first request answered all the same.
+  const late = drain.closed && peer?.served
+  if (peer) peer.served = true
+  const fault = late ? new GmsaError('DRAINING', 'stopping', { retryAfter: 1 }) : faultOf(request.raw)
+  if (fault) answerError(request, reply, fault)
+  return fault === undefined
 }
 
 /** No route of this listener reads a body, so none is waited for. */

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import type { X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { readFile, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -8,7 +9,7 @@ import type { Clock } from '../base/clock.ts'
 import { GmsaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { watchFiles } from '../base/watch.ts'
-import { isValidAt, parseCertificates, type TlsMaterial } from './tls.ts'
+import { digestOf, isValidAt, parseCertificates, type TlsMaterial } from './tls.ts'
 
 export interface HostFilesOptions {
   /** Base folder, for the CCG plug-in `/var/lib/rancher/gmsa`. */
@@ -46,31 +47,40 @@ export async function openHostFiles(options: HostFilesOptions): Promise<HostFile
   let material: TlsMaterial | undefined
   let written: string | undefined
   let warned = false
+  let writing = Promise.resolve()
 
   await makePrivateDirectory(base)
   await restrictOnWindows(base)
 
-  async function write(): Promise<void> {
+  /** One after the other: a slow old write must not overtake a new one. */
+  function write(): Promise<void> {
+    const next = writing.then(writeNow)
+    writing = next.catch(() => {})
+    return next
+  }
+
+  async function writeNow(): Promise<void> {
     if (!material || !client) return
-    const [certificate, key] = await Promise.all([readClientFile(client.certificate), readClientFile(client.key)])
-    const leaf = parseCertificates(certificate, client.certificate)[0]
-    const digest = [material.authorities.digest, material.certificate.digest, certificate, key].join('\n')
+    const { authorities, certificate: server } = material
+    const [certificatePem, keyPem] = await Promise.all([readClientFile(client.certificate), readClientFile(client.key)])
+    const certificates = parseCertificates(certificatePem, client.certificate)
+    const digest = digestOf(Buffer.from(authorities.digest + server.digest), certificatePem, keyPem)
+    const [leaf] = certificates
     if (!leaf || digest === written) return
     if (!isValidAt(leaf, clock.now()))
       log.warn({ file: client.certificate }, 'the plug-in certificate is not valid now')
-    const { writePkcs12 } = await import('../crypto/pkcs12.ts')
-    const pfx = writePkcs12({ certificate: certificate.toString(), key: key.toString(), encryption: 'compat' })
-    const ca = material.authorities.value.pem
+    const pfx = await makePfx(client, certificatePem, keyPem)
+    const ca = toPem(authorities.value.certificates)
     await writeAll({
       ca: { 'ca.crt': ca, 'tls.crt': ca },
-      server: { 'ca.crt': ca, 'tls.crt': material.certificate.value.certificatePem },
-      client: { 'ca.crt': ca, 'tls.crt': certificate, 'tls.pfx': pfx },
+      server: { 'ca.crt': ca, 'tls.crt': toPem(parseCertificates(server.value.certificatePem, 'server certificate')) },
+      client: { 'ca.crt': ca, 'tls.crt': toPem(certificates), 'tls.pfx': pfx },
     })
     written = digest
     options.onClientCertificate(leaf.validToDate)
   }
 
-  async function writeAll(folders: Record<string, Record<string, Uint8Array>>): Promise<void> {
+  async function writeAll(folders: Record<string, Record<string, string | Uint8Array>>): Promise<void> {
     await makePrivateDirectory(join(base, 'ssl'))
     for (const [folder, files] of Object.entries(folders)) {
       await makePrivateDirectory(join(base, 'ssl', folder))
@@ -143,6 +153,21 @@ async function readClientFile(path: string): Promise<Buffer> {
     return await readFile(path)
   } catch (error) {
     throw new GmsaError('CONFIG_INVALID', `${path}: can't be read (${(error as NodeJS.ErrnoException).code})`)
+  }
+}
+
+/** Certificates and nothing else: an operator's file may hold the private key as well. */
+function toPem(certificates: readonly X509Certificate[]): string {
+  return certificates.map(String).join('')
+}
+
+/** Rejects with CONFIG_INVALID when certificate and key can't be used together. */
+async function makePfx(client: { readonly key: string }, certificate: Buffer, key: Buffer): Promise<Buffer> {
+  const { writePkcs12 } = await import('../crypto/pkcs12.ts')
+  try {
+    return writePkcs12({ certificate: certificate.toString(), key: key.toString(), encryption: 'compat' })
+  } catch (error) {
+    throw new GmsaError('CONFIG_INVALID', `${client.key}: ${error instanceof RangeError ? error.message : 'unusable'}`)
   }
 }
 

@@ -3,6 +3,7 @@ import {
   createServer as createHttpServer,
   type Server as HttpServer,
   type RequestListener,
+  type ServerResponse,
   STATUS_CODES,
 } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
@@ -43,7 +44,7 @@ export interface Listener {
   readonly hosts: readonly string[]
   /** Uses a new complete set of TLS options from the next handshake on. Old session tickets are void then. */
   setSecureContext(options: SecureContextOptions): void
-  /** Takes no more connections, ends the idle ones, waits for the others at most `grace` ms, then cuts them off. */
+  /** Takes no more connections, ends the idle ones, waits for answers under way at most `grace` ms, then cuts all off. */
   close(grace: number): Promise<void>
 }
 
@@ -51,6 +52,8 @@ const MAX_HEADER_BYTES = 16 * 1024
 const KEEP_ALIVE = 65_000
 /** How long the rest of a refused request is read and thrown away, so that a reset does not overtake the answer. */
 const LINGER = 1_000
+/** How long, once the listener is closed, a connection may stay on which no request is being answered. */
+const LAST_CALL = 500
 const PORT_TRIES = 5
 
 /** Listens on every host, all on one port. Rejects with CONFIG_INVALID when an address can't be had. */
@@ -75,9 +78,11 @@ export async function openListener(options: ListenerOptions): Promise<Listener> 
 
 async function listenOnAll(options: ListenerOptions, servers: HttpServer[]): Promise<Listener> {
   let { port } = options
+  const connections: Connections = new Map()
   const hosts: string[] = []
   for (const host of options.hosts) {
     const server = makeServer(options)
+    keepTrack(server, connections)
     try {
       server.listen({ host, port, exclusive: true })
       await once(server, 'listening')
@@ -99,11 +104,59 @@ async function listenOnAll(options: ListenerOptions, servers: HttpServer[]): Pro
       for (const server of servers) if ('setSecureContext' in server) (server as SecureServer).setSecureContext(secure)
     },
     async close(grace) {
-      const cut = options.clock.after(grace, () => servers.forEach((server) => void server.closeAllConnections()))
+      const { clock, peers } = options
+      const underWay = ({ http }: Connection) => http && answerUnderWay(peers.of(http))
+      const cut = (which: (connection: Connection) => boolean) => () => {
+        for (const connection of connections.values()) if (which(connection)) connection.raw.destroy()
+      }
+      using _idle = clock.after(
+        Math.min(grace, LAST_CALL),
+        cut((connection) => !underWay(connection)),
+      )
+      using _all = clock.after(
+        grace,
+        cut(() => true),
+      )
+      for (const connection of connections.values()) sayLast(underWay(connection))
       await Promise.all(servers.map(closeServer))
-      cut[Symbol.dispose]()
     },
   }
+}
+
+/** Both ends of the TLS layer: below it from the first moment on, above it once the handshake is done. */
+interface Connection {
+  readonly raw: Socket
+  http?: Socket
+}
+
+/** By remote address and port, which both sockets have. */
+type Connections = Map<string, Connection>
+
+/** Node's own list knows a connection only from the end of its handshake on, and takes one without requests for busy. */
+function keepTrack(server: HttpServer, connections: Connections): void {
+  const keyOf = ({ remoteAddress, remotePort, localAddress }: Socket) =>
+    [remoteAddress, remotePort, localAddress].join()
+  const secure = 'setSecureContext' in server
+  server.on('connection', (raw: Socket) => {
+    const key = keyOf(raw)
+    connections.set(key, secure ? { raw } : { raw, http: raw })
+    raw.once('close', () => connections.delete(key))
+  })
+  server.on('secureConnection', (http: Socket) => {
+    const connection = connections.get(keyOf(http))
+    if (connection) connection.http = http
+  })
+}
+
+/** The response that is still to be sent, or on its way. */
+function answerUnderWay(peer: Peer | undefined): ServerResponse | undefined {
+  const response = peer?.exchange?.response
+  return response?.writableFinished ? undefined : response
+}
+
+/** No request after this one: the connection would keep the server from closing. */
+function sayLast(response: ServerResponse | undefined): void {
+  if (response && !response.headersSent) response.setHeader('connection', 'close')
 }
 
 type SecureServer = HttpServer & { setSecureContext(options: SecureContextOptions): void }
@@ -116,7 +169,7 @@ function closeServer(server: HttpServer): Promise<unknown> {
 }
 
 function makeServer(options: ListenerOptions): HttpServer {
-  const { peers, events, secure, requestTimeout } = options
+  const { peers, secure, requestTimeout } = options
   const http = {
     maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: requestTimeout,
@@ -139,7 +192,7 @@ function makeServer(options: ListenerOptions): HttpServer {
   server.on('request', handler)
   // Unknown expectations and CONNECT would be answered by node itself, the first in chunks, the second not at all.
   server.on('checkExpectation', handler)
-  server.on('connect', ({ socket }) => refuse(socket, peers.of(socket), 'ROUTE_NOT_FOUND', 404, events))
+  server.on('connect', ({ socket }) => onConnect(socket, options))
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => onClientError(error, socket as Socket, options))
   return server
 }
@@ -166,29 +219,42 @@ function makeTlsServer(options: ListenerOptions, http: object, secure: SecureCon
   return server
 }
 
-/** What node's parser or timers refuse. Failed handshakes come here as well and are only cut off. */
-function onClientError(error: NodeJS.ErrnoException, socket: Socket, options: ListenerOptions): void {
-  const peer = options.peers.of(socket)
-  if (!peer || error.code === 'ECONNRESET' || !socket.writable) {
-    socket.destroy()
-    return
-  }
-  if (peer.ending) return
-  const { exchange } = peer
-  if (exchange && !exchange.request.complete && exchange.response.headersSent) {
-    // The fault lies in the body of a request that has its answer already.
-    linger(socket, peer)
-  } else if (exchange?.request.complete && !exchange.response.writableEnded) {
-    // A good request still waits for its answer: it gets it, then the connection ends.
-    peer.ending = true
-    exchange.response.once('finish', () => linger(socket, peer))
-  } else {
-    const [code, status] = classify(error)
-    refuse(socket, peer, code, status, options.events)
-  }
+/** Node has taken its own listeners off the socket by now. */
+function onConnect(socket: Socket, { peers, events }: ListenerOptions): void {
+  socket.on('error', () => socket.destroy())
+  const peer = peers.of(socket)
+  if (!peer) socket.destroy()
+  else if (peers.judge(peer)) refuseInTurn(socket, peer, ['CERTIFICATE_REFUSED', 403], events)
+  else refuseInTurn(socket, peer, ['ROUTE_NOT_FOUND', 404], events)
 }
 
-function classify(error: NodeJS.ErrnoException): [ErrorCode, number] {
+/** What node's parser or timers refuse. Failed handshakes come here as well and are only cut off. */
+function onClientError(error: NodeJS.ErrnoException, socket: Socket, { peers, events }: ListenerOptions): void {
+  const peer = peers.of(socket)
+  if (!peer || error.code === 'ECONNRESET' || !socket.writable) socket.destroy()
+  else refuseInTurn(socket, peer, classify(error), events)
+}
+
+type Fault = readonly [code: ErrorCode, status: number]
+
+/**
+ * Refuses once the requests before have their answers, which a client takes in the order it asked; then the
+ * connection ends. A fault in the body of a request that has its answer gets no second one.
+ */
+function refuseInTurn(socket: Socket, peer: Peer, fault: Fault, events: ListenerEvents): void {
+  if (peer.ending) return
+  peer.ending = true
+  const { exchange } = peer
+  const end = () => {
+    if ((exchange && !exchange.request.complete) || !socket.writable) linger(socket)
+    else refuse(socket, fault, events)
+  }
+  const response = answerUnderWay(peer)
+  if (response) response.once('finish', end)
+  else end()
+}
+
+function classify(error: NodeJS.ErrnoException): Fault {
   if (error.code === 'HPE_HEADER_OVERFLOW') return ['REQUEST_TOO_LARGE', 431]
   if (error.code === 'HPE_CHUNK_EXTENSIONS_OVERFLOW') return ['REQUEST_TOO_LARGE', 413]
   if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') return ['REQUEST_TIMEOUT', 408]
@@ -196,7 +262,7 @@ function classify(error: NodeJS.ErrnoException): [ErrorCode, number] {
 }
 
 /** Answers without body and closes: the CCG plug-in takes any JSON object, whatever the status, for a credential. */
-function refuse(socket: Socket, peer: Peer | undefined, code: ErrorCode, status: number, events: ListenerEvents): void {
+function refuse(socket: Socket, [code, status]: Fault, events: ListenerEvents): void {
   events.refusedBelow(code, status, socket)
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
@@ -206,12 +272,11 @@ function refuse(socket: Socket, peer: Peer | undefined, code: ErrorCode, status:
     'Connection: close',
   ]
   socket.write(`${head.join('\r\n')}\r\n\r\n`)
-  linger(socket, peer)
+  linger(socket)
 }
 
 /** Ends our side and reads what still comes for a moment: closing at once would reset, and lose, the answer. */
-function linger(socket: Socket, peer: Peer | undefined): void {
-  if (peer) peer.ending = true
+function linger(socket: Socket): void {
   socket.end()
   socket.resume()
   const timer = setTimeout(() => socket.destroy(), LINGER).unref()

@@ -27,6 +27,8 @@ export interface Peer {
   exchange: { readonly request: IncomingMessage; readonly response: ServerResponse } | undefined
   /** Set once the connection is being ended because of such an error. */
   ending: boolean
+  /** Whether a request came over this socket before. */
+  served: boolean
 }
 
 export interface PeersOptions {
@@ -83,7 +85,14 @@ export function makePeers({ trust, policy, clock }: PeersOptions): Peers {
     const current = trust()
     const refusal = dateRefusal(client.certificate, clock.now()) ?? chainRefusalOf(client, current)
     if (refusal) return refusal
-    bySocket.set(socket, { client, grant: client.grant, trust: current, exchange: undefined, ending: false })
+    bySocket.set(socket, {
+      client,
+      grant: client.grant,
+      trust: current,
+      exchange: undefined,
+      ending: false,
+      served: false,
+    })
     return undefined
   }
 
@@ -115,7 +124,14 @@ export function makePeers({ trust, policy, clock }: PeersOptions): Peers {
     admit,
     judge,
     admitAnonymous(socket, grant) {
-      bySocket.set(socket, { client: undefined, grant, trust: trust(), exchange: undefined, ending: false })
+      bySocket.set(socket, {
+        client: undefined,
+        grant,
+        trust: trust(),
+        exchange: undefined,
+        ending: false,
+        served: false,
+      })
     },
     of: (socket) => bySocket.get(socket),
   }

@@ -61,6 +61,8 @@ export interface Service {
 }
 
 const HANDSHAKE_TIMEOUT = 10_000
+/** Given to the closing of stores and files even when answers took all of the grace, in ms. */
+const TIDY_UP = 100
 const NO_TRUST: Trust = { authorities: [], revoked: new Map() }
 
 /** The parts that come up one after the other, and that others look at meanwhile. */
@@ -136,13 +138,27 @@ async function stop(
   const { drainDelay, grace } = config.shutdown
   const deadline = clock.monotonic() + grace
   log.info({ drainDelay, grace }, 'stopping')
-  await parts.hostFiles?.removePort()
   parts.drain.draining = true
-  await setTimeout(Math.min(drainDelay, grace))
+  await parts.hostFiles?.removePort().catch((error) => log.error({ problem: String(error.message) }, 'port file stays'))
+  const left = () => Math.max(0, deadline - clock.monotonic())
+  await setTimeout(Math.min(drainDelay, left()))
   parts.drain.closed = true
-  await parts.listener?.close(Math.max(0, deadline - clock.monotonic()))
-  await resources.disposeAsync()
-  log.info({}, 'stopped')
+  await parts.listener?.close(left())
+  // A store that does not let itself be closed must not hold up the process either.
+  const closed = await endsWithin(left() + TIDY_UP, resources.disposeAsync())
+  if (closed) log.info({}, 'stopped')
+  else log.warn({}, 'stopped, though not everything could be closed in time')
+}
+
+/** Whether the task ends in time. It is not waited for any longer, and no timer is left behind. */
+async function endsWithin(ms: number, task: Promise<void>): Promise<boolean> {
+  const timer = new AbortController()
+  const late = setTimeout(ms, false, { signal: timer.signal }).catch(() => false)
+  try {
+    return await Promise.race([task.then(() => true), late])
+  } finally {
+    timer.abort()
+  }
 }
 
 function tlsOptions(files: TlsFiles, { clock, log }: ServiceOptions, parts: Parts) {

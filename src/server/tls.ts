@@ -298,7 +298,8 @@ export function isValidAt(certificate: X509Certificate, now: number): boolean {
   return now >= certificate.validFromDate.getTime() && now < certificate.validToDate.getTime() + 1000
 }
 
-function digestOf(...parts: readonly Uint8Array[]): string {
+/** A digest by which changed file contents are noticed. It stays in memory. */
+export function digestOf(...parts: readonly Uint8Array[]): string {
   const hash = createHash('sha256')
   for (const part of parts) hash.update(String(part.length)).update(part)
   return hash.digest('base64')

@@ -1,5 +1,5 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { request as httpRequest } from 'node:http'
+import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
 import { type RequestOptions, request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -130,7 +130,7 @@ export async function makeRig(options: RigOptions = {}): Promise<Rig> {
 /** One request, its answer read to the end. */
 export function call(
   { body, ...options }: CallOptions,
-  send: typeof request | typeof httpRequest = request,
+  send: (options: RequestOptions, answer: (response: IncomingMessage) => void) => ClientRequest = request,
 ): Promise<Reply> {
   const { promise, resolve, reject } = Promise.withResolvers<Reply>()
   const outgoing = send(options, (response) => {

@@ -1,4 +1,4 @@
-import { parse } from 'yaml'
+import { parseDocument as parseYaml } from 'yaml'
 import { malformed, type StoredRecord } from '../records.ts'
 
 /**
@@ -14,10 +14,18 @@ export function parseDocument(text: string, format: 'json' | 'yaml', account: st
 
 function parseQuietly(text: string, format: 'json' | 'yaml', account: string): unknown {
   try {
-    return format === 'json'
-      ? JSON.parse(text)
-      : parse(text, { prettyErrors: false, maxAliasCount: 0, logLevel: 'silent' })
+    return format === 'json' ? JSON.parse(text) : strictYaml(text)
   } catch {
     throw malformed(account, `not valid ${format}`)
   }
+}
+
+/**
+ * The parser goes on after errors, and takes a value with a tag it does not know (`!vault`) for plain text: half a
+ * password, or an encrypted one. Either ends it here. Aliases are refused, as they may multiply.
+ */
+function strictYaml(text: string): unknown {
+  const document = parseYaml(text, { prettyErrors: false })
+  if (document.errors.length > 0 || document.warnings.length > 0) throw new TypeError('not strictly YAML')
+  return document.toJS({ maxAliasCount: 0 })
 }

@@ -1,4 +1,5 @@
-import { isAbsolute } from 'node:path'
+import { readdirSync } from 'node:fs'
+import { isAbsolute, join } from 'node:path'
 import { Type } from 'typebox'
 import { GmsaError } from '../../base/errors.ts'
 import { watchDirectories } from '../../base/watch.ts'
@@ -42,13 +43,15 @@ export const file = defineProvider({
 
 const DOCUMENT_ENDINGS = ['.yaml', '.yml', '.json'] as const
 const MEMBERS = ['username', 'password', 'domainName'] as const
+/** `secret` names one file of the folder: nothing that could lead out of it, or to the links of a volume. */
+const FILE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$/
+/** How often to start anew when the files are swapped under the read. */
+const TRIES = 5
 
 function fileRecords(files: SecretFiles, context: ProviderContext): RecordStore {
   return {
     async read(account, signal) {
-      const found = [await readMembers(files, account, signal)]
-      for (const ending of DOCUMENT_ENDINGS) found.push(await readDocument(files, account, ending, signal))
-      const records = found.filter((record) => record !== undefined)
+      const records = await readAll(files, account, signal)
       const [record] = records
       if (records.length > 1)
         throw malformed(account.name, 'more than one file or folder of that name', 'keep one of them')
@@ -59,46 +62,65 @@ function fileRecords(files: SecretFiles, context: ProviderContext): RecordStore 
     probe: () => files.probe(),
     watch(changed) {
       // Which file it was does not matter: reading again is cheap, and links (`..data`) hide the name.
-      return watchDirectories([files.directory], () => changed(), { clock: context.clock })
+      return watchDirectories(
+        () => foldersIn(files.directory),
+        () => changed(),
+        { clock: context.clock },
+      )
     },
   }
 }
 
-async function readDocument(
+/**
+ * Everything of that name, in whatever form. Read again when the folder or the whole volume was swapped meanwhile, so
+ * that all of it belongs together: members of one version, and no document found twice under two names.
+ */
+async function readAll(
   files: SecretFiles,
   account: Account,
-  ending: string,
   signal: AbortSignal,
-): Promise<StoredRecord | undefined> {
-  const text = await files.read([checkedName(account) + ending], signal)
-  return text === undefined ? undefined : parseDocument(text, ending === '.json' ? 'json' : 'yaml', account.name)
+  tries = TRIES,
+): Promise<StoredRecord[]> {
+  const name = checkedName(account)
+  const before = await files.layout(name)
+  const found = [before.folder === undefined ? undefined : await readMembers(files, before.folder, signal)]
+  for (const ending of DOCUMENT_ENDINGS) {
+    const text = await files.read(files.directory, name + ending, signal)
+    if (text !== undefined) found.push(parseDocument(text, ending === '.json' ? 'json' : 'yaml', account.name))
+  }
+  const after = await files.layout(name)
+  if (after.root === before.root && after.folder === before.folder) return found.filter((each) => each !== undefined)
+  if (tries > 1) return readAll(files, account, signal, tries - 1)
+  throw new GmsaError('STORE_UNAVAILABLE', `the files of account ${account.name} keep changing`)
 }
 
-/**
- * The Kubernetes way: a folder whose files are the members. A line break that an editor left at the end is dropped.
- * Read again when the volume was swapped meanwhile, so that the members always belong together.
- */
-async function readMembers(
-  files: SecretFiles,
-  account: Account,
-  signal: AbortSignal,
-  tries = 3,
-): Promise<StoredRecord | undefined> {
-  const folder = await files.snapshot(checkedName(account))
-  if (!folder) return undefined
+/** The Kubernetes way: a folder whose files are the members. A line break that an editor left at the end is dropped. */
+async function readMembers(files: SecretFiles, folder: string, signal: AbortSignal): Promise<StoredRecord> {
   const record: Record<string, string> = {}
   for (const member of MEMBERS) {
-    const text = await files.read([...folder, member], signal)
+    const text = await files.read(folder, member, signal)
     if (text !== undefined) record[member] = text.replace(/\r?\n$/, '')
   }
-  const after = await files.snapshot(checkedName(account))
-  if (after?.join('/') === folder.join('/')) return record
-  if (tries > 1) return readMembers(files, account, signal, tries - 1)
-  throw new GmsaError('STORE_UNAVAILABLE', `the folder of account ${account.name} keeps changing`)
+  return record
 }
 
-/** `secret` names one file of the folder: nothing that could lead out of it, or to the links of a volume. */
+/** The folder, the folders of members in it, and what other links lead to: what happens there is not seen above. */
+function foldersIn(directory: string): string[] {
+  try {
+    const folders = readdirSync(directory, { withFileTypes: true })
+      .filter((entry) => FILE_NAME.test(entry.name))
+      .filter((entry) => entry.isDirectory() || (entry.isSymbolicLink() && !isDocument(entry.name)))
+    return [directory, ...folders.map(({ name }) => join(directory, name))]
+  } catch {
+    return [directory]
+  }
+}
+
+function isDocument(file: string): boolean {
+  return DOCUMENT_ENDINGS.some((ending) => file.endsWith(ending))
+}
+
 function checkedName(account: Account): string {
-  if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$/.test(account.secret)) return account.secret
+  if (FILE_NAME.test(account.secret)) return account.secret
   throw new GmsaError('ACCOUNT_NOT_FOUND', `secret of account ${account.name} is not the name of a file or folder`)
 }

@@ -1,4 +1,4 @@
-import type { FastifyInstance, HTTPMethods } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
 import { GmsaError } from '../../base/errors.ts'
 import type { Broker } from '../../broker/broker.ts'
 import { credentialSchema, grantOf, sendCredential } from './credential.ts'
@@ -16,18 +16,14 @@ export function addAccountRoutes(app: FastifyInstance, broker: Broker): void {
   for (const url of ['/v1/accounts', '/v1/accounts/:account/credential']) allowOnlyGet(app, url)
 }
 
-/** Other methods on a known path: 405 instead of 404. */
+/** Other methods on a known path: 405 instead of 404, before any body is waited for. */
 export function allowOnlyGet(app: FastifyInstance, url: string): void {
   const method = app.supportedMethods.filter((each) => each !== 'GET') as HTTPMethods[]
-  app.route({
-    method,
-    url,
-    schema: hidden,
-    handler(_request, reply) {
-      reply.header('allow', 'GET')
-      throw new GmsaError('METHOD_NOT_ALLOWED', 'only GET')
-    },
-  })
+  const refuse = async (_request: FastifyRequest, reply: FastifyReply) => {
+    reply.header('allow', 'GET')
+    throw new GmsaError('METHOD_NOT_ALLOWED', 'only GET')
+  }
+  app.route({ method, url, schema: hidden, onRequest: refuse, handler: refuse })
 }
 
 /** Left out of the description of the interface. */
