@@ -44,8 +44,8 @@ export async function openConnection(access: Access, secureContext: SecureContex
     servername: 'localhost',
     secureContext,
     ALPNProtocols: ['http/1.1'],
-    noDelay: true,
   })
+  socket.setNoDelay(true)
   socket.setTimeout(ANSWER_TIMEOUT, () => socket.destroy(new Error('no answer in time')))
   await once(socket, 'secureConnect')
   if (socket.isSessionReused()) throw new Error('the session was resumed')
@@ -61,7 +61,7 @@ export function ask(socket: TLSSocket, { account, expected }: Access): Promise<v
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   let text = ''
   const onData = (chunk: Buffer): void => {
-    text += chunk.latin1Slice()
+    text += chunk.toString('latin1')
     const end = text.indexOf('\r\n\r\n')
     if (end < 0) return
     const length = Number(/\r\ncontent-length: (\d+)/i.exec(text.slice(0, end + 2))?.[1] ?? Number.NaN)

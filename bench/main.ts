@@ -19,7 +19,7 @@ const CONNECTIONS = 4
 const JOB_LIMIT = 120_000
 /** In ms: what a server does after its first answer is over then. */
 const SETTLE = 1_000
-/** In MB. Growth within this is none: it comes and goes between two looks. */
+/** In MiB. Growth within this is none: it comes and goes between two looks. */
 const FLAT = 5
 
 const AIMS = { newOverLean: 1.15, keptOverRaw: 1.45, start: 250, rest: 95, restStretch: 80, loaded: 125 } as const
@@ -138,11 +138,11 @@ function rowsOf(findings: Findings, plan: Plan): Row[] {
     row('startCpu', 'the same, ms of CPU'),
     row(
       'rest',
-      'memory at rest, MB',
-      `${atMost('rest', AIMS.rest, 'MB')}; stretch ${AIMS.restStretch}: ${verdict(middle('rest'), AIMS.restStretch)}`,
+      'memory at rest, MiB',
+      `${atMost('rest', AIMS.rest, 'MiB')}; stretch ${AIMS.restStretch}: ${verdict(middle('rest'), AIMS.restStretch)}`,
     ),
-    row('soaked', `after ${count(1)} new connections, MB`, atMost('soaked', AIMS.loaded, 'MB')),
-    row('soakedTwice', `after ${count(2)}, MB`, `flat (+${FLAT} MB at most): ${verdict(growth, FLAT)}`),
+    row('soaked', `after ${count(1)} new connections, MiB`, atMost('soaked', AIMS.loaded, 'MiB')),
+    row('soakedTwice', `after ${count(2)}, MiB`, `flat (+${FLAT} MiB at most): ${verdict(growth, FLAT)}`),
   ]
 }
 

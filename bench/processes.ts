@@ -23,7 +23,7 @@ export interface Server {
   readonly startedCpu: number
   /** Processor time so far, in microseconds. */
   cpu(): number
-  /** Resident memory, in MB of 10^6 bytes. */
+  /** Resident memory, in MiB. */
   memory(): number
   /** Throws away what was logged so far. */
   emptyLog(): void
@@ -135,7 +135,7 @@ function cpuOf(pid: number): number {
 function memoryOf(pid: number): number {
   if (!isLinux) return Number.NaN
   const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]
-  return (Number(kilobytes) * 1024) / 1e6
+  return Number(kilobytes) / 1024
 }
 
 export interface LoadClient extends Disposable {

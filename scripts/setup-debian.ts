@@ -157,14 +157,12 @@ async function withoutStarts<T>(work: () => Promise<T>): Promise<T | undefined> 
     const forbids = (await run(policyFile, ['samba-ad-dc', 'start'])).code === 101
     return forbids ? work() : undefined
   }
-  return undisturbed(async () => {
-    await writeFile(policyFile, ownPolicy, { mode: 0o755 })
-    try {
-      return await work()
-    } finally {
-      await rm(policyFile, { force: true })
-    }
-  })
+  await writeFile(policyFile, ownPolicy, { mode: 0o755 })
+  try {
+    return await work()
+  } finally {
+    await rm(policyFile, { force: true })
+  }
 }
 
 async function install(folder: string, codename: string, log: string): Promise<string[]> {
@@ -188,7 +186,10 @@ async function install(folder: string, codename: string, log: string): Promise<s
 /** Units that were not on the machine before are not to start at its next boot either. */
 async function disable(units: readonly string[], log: string): Promise<void> {
   if (units.length === 0) return
-  await run('systemctl', ['disable', ...units.map((unit) => `${unit}.service`)], log)
+  const names = units.map((unit) => `${unit}.service`)
+  const { code } = await run('systemctl', ['disable', ...names], log)
+  // Without systemd the packages enable them all the same, through a helper of Debian's own.
+  if (code !== 0) await run('deb-systemd-helper', ['disable', ...names], log)
 }
 
 const present = (unit: string) =>
@@ -204,16 +205,7 @@ function refusal(): string | undefined {
   return undefined
 }
 
-/**
- * Installs what is missing, within bounded time. Never rejects: a test that then misses its server says so itself.
- * `say` gets one line before anything is changed.
- */
-export async function setupDebian(say: (line: string) => void): Promise<DebianSetup> {
-  const no = refusal()
-  if (no) return { done: false, said: no }
-  const { samba, others } = await missingPackages()
-  if (samba.length + others.length === 0) return { done: true, said: 'every Debian package is there' }
-  say(`installing ${[...samba, ...others].join(' ')}; no service is started or enabled`)
+async function installLogged(): Promise<DebianSetup> {
   const folder = await mkdtemp(join(tmpdir(), 'gmsa-apt-'))
   // apt fetches as the user _apt.
   await chmod(folder, 0o755)
@@ -222,18 +214,29 @@ export async function setupDebian(say: (line: string) => void): Promise<DebianSe
   try {
     const problems = await withoutStarts(() => install(folder, debianRelease()?.codename ?? '', log))
     if (!problems) return { done: false, said: `${policyFile} of this machine lets services start: nothing installed` }
-    await disable(
-      services.filter((unit) => present(unit) && !before.has(unit)),
-      log,
-    )
-    if (problems.length === 0) return { done: true, said: 'Debian packages installed' }
+    const added = services.filter((unit) => present(unit) && !before.has(unit))
+    await disable(added, log)
+    if (problems.length === 0) return { done: true, said: 'installed' }
     const tail = (await readFile(log, 'utf8').catch(() => '')).trimEnd().split('\n').slice(-15)
     return { done: false, said: [...problems, ...tail].join('\n') }
   } catch (error) {
-    return { done: false, said: `set-up of Debian packages failed: ${String(error)}` }
+    return { done: false, said: `set-up failed: ${String(error)}` }
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
+}
+
+/**
+ * Installs what is missing, within bounded time. Never rejects: a test that then misses its server says so itself.
+ * `say` gets one line before anything is changed.
+ */
+export async function setupDebian(say: (line: string) => void): Promise<DebianSetup> {
+  const no = refusal()
+  if (no) return { done: false, said: no }
+  const { samba, others } = await missingPackages()
+  if (samba.length + others.length === 0) return { done: true, said: 'all there' }
+  say(`installing ${[...samba, ...others].join(' ')}; no service is started or enabled`)
+  return undisturbed(installLogged)
 }
 
 if (import.meta.main) {

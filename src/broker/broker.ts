@@ -134,8 +134,17 @@ export function openBroker(options: BrokerOptions): Broker {
     async [Symbol.asyncDispose]() {
       health[Symbol.dispose]()
       for (const watch of watches) watch?.[Symbol.dispose]()
-      for (const provider of providers.values()) await provider[Symbol.asyncDispose]()
+      await Promise.all([...providers.values()].map(close))
     },
+  }
+
+  /** A store that fails to close, or hangs at it, must not keep the others open. */
+  async function close(provider: Provider): Promise<void> {
+    try {
+      await withDeadline(async () => provider[Symbol.asyncDispose](), options.timeout, clock)
+    } catch (thrown) {
+      log.warn({ provider: provider.name, problem: toGmsaError(thrown).message }, 'store not closed in order')
+    }
   }
 
   function offers(name: string, kind: Deliverable): boolean {

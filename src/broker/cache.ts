@@ -3,9 +3,9 @@ import { type GmsaError, toGmsaError } from '../base/errors.ts'
 
 export interface CacheOptions {
   readonly clock: Clock
-  /** Up to this age in ms an answer is fresh. */
+  /** Below this age in ms an answer is fresh; 0 for never. */
   readonly maxAge: number
-  /** Up to this age in ms an answer may be given when the store is out. */
+  /** Below this age in ms an answer may be given when the store is out; 0 for never. */
   readonly serveStale: number
   /** How long absence is remembered, in ms. */
   readonly absentAge?: number
@@ -14,6 +14,7 @@ export interface CacheOptions {
   readonly onResult?: (result: CacheResult) => void
 }
 
+/** One for each call of get, once it is known: joined calls count as such, however the shared load ends. */
 export type CacheResult = 'fresh' | 'miss' | 'joined' | 'stale'
 
 export interface Cached<T> {
@@ -79,7 +80,6 @@ export function makeCache<T>(options: CacheOptions): Cache<T> {
       onResult('joined')
       return entry.flight
     }
-    onResult('miss')
     const flight: Promise<Cached<T>> = fly(entry, load, () => entry.flight === flight).finally(() => {
       if (entry.flight === flight) entry.flight = undefined
     })
@@ -87,31 +87,38 @@ export function makeCache<T>(options: CacheOptions): Cache<T> {
     return flight
   }
 
-  /** One load. Once the entry was invalidated the flight is not the entry's any more, and leaves it alone. */
+  /**
+   * One load. Once the entry was invalidated the flight is not the entry's any more, and stores nothing; but what the
+   * store says against an older value holds.
+   */
   async function fly(entry: Entry<T>, load: () => Promise<T>, ours: () => boolean): Promise<Cached<T>> {
     const started = clock.monotonic()
     try {
-      const value = await load()
+      const value = await Promise.try(load)
       if (ours()) {
         entry.good = { value, at: started }
         entry.outdated = false
         delete entry.absent
       }
+      onResult('miss')
       return { value }
     } catch (thrown) {
       const error = toGmsaError(thrown)
       const { good } = entry
-      const age = good && clock.monotonic() - good.at
       if (OUTAGES.has(error.code)) {
-        if (!good || age === undefined || age > options.serveStale) throw error
-        onResult('stale')
+        const age = good ? clock.monotonic() - good.at : Number.POSITIVE_INFINITY
+        const stale = good !== undefined && age < options.serveStale
+        onResult(stale ? 'stale' : 'miss')
+        if (!stale) throw error
         return { value: good.value, staleFor: age }
       }
+      if (good && good.at <= started) delete entry.good
       if (ours()) {
-        delete entry.good
         entry.outdated = false
+        delete entry.absent
         if (error.code === 'ACCOUNT_NOT_FOUND') entry.absent = { error, until: clock.monotonic() + absentAge }
       }
+      onResult('miss')
       throw error
     }
   }

@@ -27,55 +27,108 @@ export interface Health extends Disposable {
   /** Whether any store has ever answered. */
   ready(): boolean
   all(): ProviderHealth[]
-  /** What a read met: nothing or an answer such as "absent" means up; an error of the store means down. */
+  /**
+   * What a read met: nothing or an answer such as "absent" means up, no answer means down. A refusal says nothing: it
+   * may be about that one record. Whether the store refuses us altogether is for the probe to find out.
+   */
   note(provider: string, error?: GmsaError): void
-  /** Asks every store once, now. Resolves when all have answered or failed. */
+  /** Asks every store once, now; one that is being asked already is waited for. Never rejects. */
   probeAll(): Promise<void>
 }
 
-/** The errors that speak of the store itself; all others are answers of a store that works. */
-const STORE_ERRORS: ReadonlySet<string> = new Set(['STORE_DENIED', 'STORE_UNAVAILABLE', 'STORE_TIMEOUT', 'INTERNAL'])
+/** No answer came. */
+const OUTAGES: ReadonlySet<string> = new Set(['STORE_UNAVAILABLE', 'STORE_TIMEOUT'])
+/** An answer, or a fault of ours, that leaves open whether the store works for other records. */
+const ABOUT_ONE_RECORD: ReadonlySet<string> = new Set(['STORE_DENIED', 'KIND_NOT_OFFERED', 'INTERNAL'])
+/** A store that answers every other call changes its state at each: the log has one line in this many ms. */
+const QUIET = 5_000
+/** While a store does not answer, the next probe comes after this many ms, then twice as many, up to the interval. */
+const FIRST_RETRY = 1_000
 
-/** Starts probing at once and every `interval` from then on. */
+interface State {
+  health: ProviderHealth
+  logged: { up: boolean | undefined; at: number }
+  probe: Promise<void> | undefined
+  nextProbe: number
+  retry: number
+}
+
+/** Probes every store each `interval`, and sooner while it is out. The first round is the caller's: `probeAll`. */
 export function watchHealth(options: HealthOptions): Health {
   const { providers, clock, log, timeout, interval = 15_000, onChange = () => {} } = options
-  const states = new Map([...providers.keys()].map((provider) => [provider, unknown(provider)]))
+  const first = Math.min(FIRST_RETRY, interval)
+  const begin = clock.monotonic() + interval
+  const states = new Map([...providers.keys()].map((provider) => [provider, newState(provider, begin, first)]))
   let everUp = false
 
-  function note(provider: string, error?: GmsaError): void {
-    const up = !error || !STORE_ERRORS.has(error.code)
-    const before = states.get(provider)
-    states.set(provider, { provider, up, error: up ? undefined : error })
+  function set(provider: string, error: GmsaError | undefined): void {
+    const state = states.get(provider)
+    if (!state) return
+    const before = state.health.up
+    const up = error === undefined
+    state.health = { provider, up, error }
     everUp ||= up
-    if (before?.up === up) return
-    onChange(provider, up)
-    if (!up) log.warn({ provider, code: error?.code, reason: error?.reason, problem: error?.message }, 'store is out')
-    else if (before?.up === false) log.info({ provider }, 'store answers again')
+    if (before !== up) onChange(provider, up)
+    report(state)
   }
 
-  async function probe(name: string, provider: Provider): Promise<void> {
+  /** The first change at once; then what it has come to, when it was quiet long enough. */
+  function report({ health: { provider, up, error }, logged }: State): void {
+    const now = clock.monotonic()
+    if (up === logged.up || now - logged.at < QUIET) return
+    if (!up) log.warn({ provider, code: error?.code, reason: error?.reason, problem: error?.message }, 'store is out')
+    else if (logged.up === false) log.info({ provider }, 'store answers again')
+    logged.up = up
+    logged.at = up && logged.at === Number.NEGATIVE_INFINITY ? logged.at : now
+  }
+
+  function note(provider: string, error?: GmsaError): void {
+    if (error && ABOUT_ONE_RECORD.has(error.code)) return
+    set(provider, error && OUTAGES.has(error.code) ? error : undefined)
+  }
+
+  async function probe(name: string, provider: Provider, state: State): Promise<void> {
     try {
       await withDeadline((signal) => provider.probe(signal), timeout, clock)
-      note(name)
+      set(name, undefined)
+      state.retry = first
+      state.nextProbe = clock.monotonic() + interval
     } catch (thrown) {
-      note(name, toGmsaError(thrown))
+      set(name, toGmsaError(thrown))
+      state.nextProbe = clock.monotonic() + state.retry
+      state.retry = Math.min(state.retry * 2, interval)
     }
   }
 
-  async function probeAll(): Promise<void> {
-    await Promise.all([...providers].map(([name, provider]) => probe(name, provider)))
+  /** Asks the stores whose time has come, each once at a time: a probe may take longer than the interval. */
+  async function probeDue(now: number): Promise<void> {
+    const running = [...providers].map(([name, provider]) => {
+      const state = states.get(name)
+      if (!state || (state.nextProbe > now && !state.probe)) return undefined
+      state.probe ??= probe(name, provider, state).finally(() => {
+        state.probe = undefined
+      })
+      return state.probe
+    })
+    await Promise.all(running)
   }
 
-  const timer = clock.every(interval, () => void probeAll())
+  const timer = clock.every(first, () => void probeDue(clock.monotonic()))
   return {
     ready: () => everUp,
-    all: () => [...states.values()],
+    all: () => [...states.values()].map(({ health }) => health),
     note,
-    probeAll,
+    probeAll: () => probeDue(Number.POSITIVE_INFINITY),
     [Symbol.dispose]: () => timer[Symbol.dispose](),
   }
 }
 
-function unknown(provider: string): ProviderHealth {
-  return { provider, up: undefined, error: undefined }
+function newState(provider: string, nextProbe: number, retry: number): State {
+  return {
+    health: { provider, up: undefined, error: undefined },
+    logged: { up: undefined, at: Number.NEGATIVE_INFINITY },
+    probe: undefined,
+    nextProbe,
+    retry,
+  }
 }

@@ -72,27 +72,27 @@ function compileRule(rule: ClientRule) {
   const { uri, dns, commonName, fingerprint256 } = rule.match
   const tests: ((client: ClientIdentity) => boolean)[] = []
   if (uri !== undefined) {
-    const pattern = wildcard(uri, '[^/]*')
-    tests.push((client) => client.uris.some((each) => pattern.test(each)))
+    const matches = wildcard(uri, { within: '/' })
+    tests.push((client) => client.uris.some(matches))
   }
   if (dns !== undefined) {
-    const pattern = wildcard(dns.toLowerCase(), '[^.]+')
-    tests.push((client) => client.dnsNames.some((each) => pattern.test(each.toLowerCase())))
+    const matches = wildcard(lowerCaseAscii(dns), { within: '.', atLeast: 1 })
+    tests.push((client) => client.dnsNames.some((each) => matches(lowerCaseAscii(each))))
   }
   if (commonName !== undefined) {
-    const pattern = wildcard(commonName, '.*')
-    tests.push((client) => client.commonName !== undefined && pattern.test(client.commonName))
+    const matches = wildcard(commonName)
+    tests.push((client) => client.commonName !== undefined && matches(client.commonName))
   }
   if (fingerprint256 !== undefined) {
     const wanted = normalFingerprint(fingerprint256)
     tests.push((client) => client.fingerprint256 === wanted)
   }
-  const names = rule.accounts.map((account) => wildcard(account, '.*'))
+  const names = rule.accounts.map((account) => wildcard(account))
   return {
     allow: new Set(rule.allow),
     // An entry without any test would match everybody: the configuration refuses it, and so does this.
     matches: (client: ClientIdentity) => tests.length > 0 && tests.every((test) => test(client)),
-    names: (account: string) => names.some((pattern) => pattern.test(account)),
+    names: (account: string) => names.some((matches) => matches(account)),
   }
 }
 
@@ -101,8 +101,43 @@ export function normalFingerprint(text: string): string {
   return text.replaceAll(':', '').toLowerCase()
 }
 
-/** A pattern in which `*` stands for `run`, and every other character for itself. Runs are merged: no slow matching. */
-function wildcard(pattern: string, run: string): RegExp {
-  const literals = pattern.replace(/\*+/g, '*').split('*').map(RegExp.escape)
-  return new RegExp(`^${literals.join(run)}$`, 's')
+/** Other letters that Unicode lower-cases to ASCII ones (U+212A to `k`) are not those of a DNS name. */
+function lowerCaseAscii(text: string): string {
+  return text.replace(/[A-Z]/g, (letter) => letter.toLowerCase())
+}
+
+interface Runs {
+  /** The separator that no run crosses; absent, a run may hold anything. */
+  readonly within?: string
+  /** How many characters a run has at least. */
+  readonly atLeast?: number
+}
+
+/**
+ * A pattern in which `*` stands for a run of characters, and every other character for itself. No regular expression:
+ * one with several runs would try all ways to divide a long name among them, and a client chooses the name.
+ */
+function wildcard(pattern: string, { within, atLeast = 0 }: Runs = {}): (text: string) => boolean {
+  const split = (text: string) => (within === undefined ? [text] : text.split(within))
+  const parts = split(pattern).map((part) => part.replace(/\*+/g, '*').split('*'))
+  return (text) => {
+    const texts = split(text)
+    return (
+      texts.length === parts.length && parts.every((literals, index) => fits(literals, texts[index] ?? '', atLeast))
+    )
+  }
+}
+
+/** Whether `text` is these literals with a run between each two. The leftmost place for each leaves most to the rest. */
+function fits([first = '', ...others]: readonly string[], text: string, atLeast: number): boolean {
+  const last = others.pop()
+  if (last === undefined) return text === first
+  if (!text.startsWith(first)) return false
+  let position = first.length
+  for (const literal of others) {
+    const found = text.indexOf(literal, position + atLeast)
+    if (found < 0) return false
+    position = found + literal.length
+  }
+  return position + atLeast + last.length <= text.length && text.endsWith(last)
 }
