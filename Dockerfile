@@ -24,6 +24,8 @@ LABEL org.opencontainers.image.title="gmsa-account-provider" \
       org.opencontainers.image.created="${CREATED}"
 # One malloc arena and a small young generation keep the resident set flat under many new connections.
 ENV NODE_ENV=production MALLOC_ARENA_MAX=1
+# Shown by --version and in the metric build_info.
+ENV GMSA_PROVIDER_COMMIT=${REVISION}
 WORKDIR /app
 COPY --from=build /app/package.json ./package.json
 COPY --from=build /app/node_modules ./node_modules

@@ -5,11 +5,10 @@
  * A further generated file is one more entry of TARGETS.
  */
 import { readFile, writeFile } from 'node:fs/promises'
-import { Type } from 'typebox'
 import { ERRORS } from '../src/base/errors.ts'
 import { describeSchema } from '../src/cli/config-check.ts'
 import { asRecord } from '../src/cli/config-document.ts'
-import { ACCOUNT_OPTIONS, configSchema } from '../src/cli/config-schema.ts'
+import { ANY_ACCOUNT, configSchema } from '../src/cli/config-schema.ts'
 import type { ProviderType } from '../src/providers/define.ts'
 import { PROVIDER_TYPES } from '../src/providers/index.ts'
 
@@ -57,7 +56,7 @@ function configurationTables(): Map<string, string> {
   const types = PROVIDER_TYPES.map(({ type, summary }) => [`[\`${type}\`](providers/${type}.md)`, summary])
   return new Map([
     ...sections.map(([name, schema]) => [name, optionTable(schema)] as const),
-    ['accounts', optionTable(Type.Object(ACCOUNT_OPTIONS))],
+    ['accounts', optionTable(ANY_ACCOUNT)],
     ['provider-types', table(['type', 'store'], types)],
   ])
 }

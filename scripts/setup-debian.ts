@@ -5,7 +5,7 @@
  */
 import { spawn } from 'node:child_process'
 import { createWriteStream, existsSync, readFileSync } from 'node:fs'
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -188,8 +188,13 @@ async function disable(units: readonly string[], log: string): Promise<void> {
   if (units.length === 0) return
   const names = units.map((unit) => `${unit}.service`)
   const { code } = await run('systemctl', ['disable', ...names], log)
-  // Without systemd the packages enable them all the same, through a helper of Debian's own.
-  if (code !== 0) await run('deb-systemd-helper', ['disable', ...names], log)
+  if (code === 0) return
+  // Without systemd the packages enable them all the same, by links that only a later systemd would read.
+  const system = '/etc/systemd/system'
+  const folders = await readdir(system).catch(() => [])
+  const wants = folders.filter((folder) => folder.endsWith('.wants'))
+  const links = wants.flatMap((folder) => names.map((name) => join(system, folder, name)))
+  await Promise.all(links.map((link) => rm(link, { force: true })))
 }
 
 const present = (unit: string) =>

@@ -78,8 +78,9 @@ export function watchHealth(options: HealthOptions): Health {
     if (up === logged.up || now - logged.at < QUIET) return
     if (!up) log.warn({ provider, code: error?.code, reason: error?.reason, problem: error?.message }, 'store is out')
     else if (logged.up === false) log.info({ provider }, 'store answers again')
+    const silent = up && logged.up === undefined
     logged.up = up
-    logged.at = up && logged.at === Number.NEGATIVE_INFINITY ? logged.at : now
+    if (!silent) logged.at = now
   }
 
   function note(provider: string, error?: GmsaError): void {

@@ -1,54 +1,92 @@
-import type { TObject } from 'typebox'
-import { Errors } from 'typebox/schema'
-import { Settings } from 'typebox/system'
+import { Ajv, type ErrorObject } from 'ajv'
+import type { ObjectSchema } from '../providers/define.ts'
 import { asRecord, own, valueAt } from './config-document.ts'
 import { didYouMean } from './config-near-miss.ts'
 import { type Origins, type Path, type Problem, problemAt } from './config-problem.ts'
 import { GRAMMARS } from './config-schema.ts'
 
-// The library stops at eight errors unless told otherwise; here all of them are reported at once.
-Settings.Set({ maxErrors: 10_000 })
-
 /** Everything in which the document departs from its schema: names, places and what was expected, never a value. */
-export function checkSchema(document: unknown, schema: TObject, origins: Origins): Problem[] {
+export function checkSchema(document: unknown, schema: ObjectSchema, origins: Origins): Problem[] {
   const problems = new Map<string, Problem>()
   const add = (path: Path, message: string, place = origins.value(path)): void => {
     const key = JSON.stringify(path)
     if (!problems.has(key)) problems.set(key, problemAt(place, path, message))
   }
-  const [, errors] = Errors(schema, document)
-  for (const error of errors) {
-    const path = toPath(error.instancePath, document)
-    switch (error.keyword) {
+  for (const { path, keyword, params } of violations(document, schema)) {
+    switch (keyword) {
       case 'additionalProperties': {
+        const name = String(params['additionalProperty'])
         const known = Object.keys(asRecord(asRecord(schemaAt(schema, path))['properties']))
         const given = Object.keys(asRecord(valueAt(document, path)))
-        for (const name of error.params.additionalProperties) {
-          const free = known.filter((option) => !given.includes(option))
-          add([...path, name], `unknown option${didYouMean(name, free)}`, origins.key([...path, name]))
-        }
+        const free = known.filter((option) => !given.includes(option))
+        add([...path, name], `unknown option${didYouMean(name, free)}`, origins.key([...path, name]))
         break
       }
-      case 'required':
-        for (const name of error.params.requiredProperties) {
-          const below = [...path, name]
-          add(below, `required: expected ${describeSchema(schemaAt(schema, below))}`, origins.key(path))
-        }
+      case 'required': {
+        const below = [...path, String(params['missingProperty'])]
+        add(below, `required: expected ${describeSchema(schemaAt(schema, below))}`, origins.key(path))
         break
+      }
       case 'propertyNames': {
+        const name = String(params['propertyName'])
         const grammar = describeSchema(own(asRecord(schemaAt(schema, path)), 'propertyNames'))
-        for (const name of error.params.propertyNames) {
-          add([...path, name], `expected ${grammar}`, origins.key([...path, name]))
-        }
+        add([...path, name], `expected ${grammar}`, origins.key([...path, name]))
         break
       }
       default:
-        // The names that propertyNames refuses are told above, unknown options too.
-        if (error.schemaPath.includes('/propertyNames') || error.keyword === 'boolean') break
         add(path, mismatch(valueAt(document, path), schemaAt(schema, path)))
     }
   }
   return [...problems.values()]
+}
+
+interface Violation extends Pick<ErrorObject, 'keyword' | 'params'> {
+  readonly path: Path
+}
+
+/**
+ * What the validator finds. It turns schemas into code, so it is given the schema in parts: sections that the document
+ * does not have cost nothing, and a thousand accounts no more than one.
+ */
+function violations(document: unknown, schema: ObjectSchema): Violation[] {
+  const ajv = new Ajv({
+    allErrors: true,
+    strict: true,
+    ownProperties: true,
+    formats: { path: true },
+    // The schemas are ours, and a test holds them against the meta-schema. The messages are ours too.
+    meta: false,
+    validateSchema: false,
+    messages: false,
+    code: { optimize: false },
+  })
+  return partsOf(document, schema, []).flatMap(({ path, schema: part }) => {
+    const validate = ajv.compile(part)
+    validate(valueAt(document, path))
+    // An error with a property name is what `propertyNames` wants of that name; its own error follows.
+    const errors = (validate.errors ?? []).filter(({ propertyName }) => propertyName === undefined)
+    return errors.map(({ instancePath, keyword, params }) => {
+      return { path: toPath(path, instancePath, document), keyword, params }
+    })
+  })
+}
+
+interface Part {
+  readonly path: Path
+  readonly schema: object
+}
+
+/** The document without its sections, the sections it has, and in place of mappings of names the entries of these. */
+function partsOf(value: unknown, schema: object, path: Path): Part[] {
+  const { properties, propertyNames } = asRecord(schema)
+  if (path.length > 0 && propertyNames === undefined) return [{ path, schema }]
+  const options = Object.entries(asRecord(properties))
+  const outside = { ...schema, properties: Object.fromEntries(options.map(([name]) => [name, true])) }
+  const inside = options.flatMap(([name, option]) => {
+    const given = own(asRecord(value), name)
+    return given === undefined ? [] : partsOf(given, asRecord(option), [...path, name])
+  })
+  return [{ path, schema: outside }, ...inside]
 }
 
 /** What a schema asks for, in words: `an integer from 0 to 65535`, `refuse or warn`. */
@@ -110,9 +148,9 @@ export function schemaAt(schema: unknown, path: Path): unknown {
   }, schema)
 }
 
-/** A JSON pointer as a path in our terms, where positions in lists are told from keys. */
-function toPath(pointer: string, document: unknown): Path {
-  const path: string[] = []
+/** A JSON pointer into the value at `start` as a path in our terms, where positions in lists are told from keys. */
+function toPath(start: Path, pointer: string, document: unknown): Path {
+  const path = [...start]
   for (const part of pointer.split('/').slice(1)) {
     const segment = part.replaceAll('~1', '/').replaceAll('~0', '~')
     path.push(Array.isArray(valueAt(document, path)) ? `[${segment}]` : segment)

@@ -1,5 +1,4 @@
-import type { TObject } from 'typebox'
-import { Errors } from 'typebox/schema'
+import type { ObjectSchema } from '../providers/define.ts'
 import { schemaAt } from './config-check.ts'
 import { asRecord, isRecord, own } from './config-document.ts'
 import { didYouMean } from './config-near-miss.ts'
@@ -43,7 +42,7 @@ function rank({ path }: Override): number {
 export function applyOverrides(
   document: Record<string, unknown>,
   overrides: readonly Override[],
-  schemaFor: (document: unknown) => TObject,
+  schemaFor: (document: unknown) => ObjectSchema,
   origins: Origins,
   directory: string,
 ): Problem[] {
@@ -83,15 +82,21 @@ function locate(schema: unknown, written: Path): { readonly path: Path; readonly
   return { path }
 }
 
-/** Text of an override as the schema wants it: text where text is wanted, else what it says as JSON. */
+/** Text of an override as the schema wants it: text where it takes this text, else what it says as JSON. */
 function readText(text: string, schema: unknown): unknown {
-  if (isRecord(schema) && Errors(schema, text)[0]) return text
-  if (asRecord(schema)['type'] === 'string') return text
+  if (takesText(schema, text)) return text
   try {
     return JSON.parse(text)
   } catch {
     return text
   }
+}
+
+function takesText(schema: unknown, text: string): boolean {
+  const { type, const: word, enum: words, anyOf } = asRecord(schema)
+  if (type === 'string' || word === text) return true
+  if (Array.isArray(words) && words.includes(text)) return true
+  return Array.isArray(anyOf) && anyOf.some((part) => takesText(part, text))
 }
 
 /**

@@ -1,16 +1,8 @@
-import {
-  type Static,
-  type TObject,
-  type TObjectOptions,
-  type TProperties,
-  type TSchema,
-  type TString,
-  Type,
-} from 'typebox'
+import type { Static } from 'typebox'
 import { DURATION_PATTERN } from '../base/duration.ts'
 import { ACCOUNT_NAME_PATTERN } from '../gmsa/account-name.ts'
 import { PERMISSIONS } from '../gmsa/material.ts'
-import type { ProviderType } from '../providers/define.ts'
+import type { ObjectSchema, ProviderType } from '../providers/define.ts'
 import { asRecord, own } from './config-document.ts'
 
 /** Names of providers become metric labels and segments of environment variables. */
@@ -38,165 +30,195 @@ export const GRAMMARS: ReadonlyMap<string, string> = new Map([
   [ACCOUNT_PATTERN_PATTERN, 'an account name, in which * stands for any run of characters'],
 ])
 
-const closed = { additionalProperties: false }
-const text = (description: string, options = {}) => Type.String({ description, minLength: 1, ...options })
-const path = (description: string, options = {}) => text(description, { format: 'path', ...options })
+/** A mapping that takes these options and no other. */
+const mapping = <const P extends Readonly<Record<string, object>>>(description: string, properties: P) =>
+  ({ type: 'object', description, properties, additionalProperties: false }) as const
+const text = (description: string) => ({ type: 'string', description, minLength: 1 }) as const
+const path = (description: string) => ({ ...text(description), format: 'path' }) as const
 const port = (description: string, value: number) =>
-  Type.Integer({ description, minimum: 0, maximum: 65_535, default: value })
+  ({ type: 'integer', description, minimum: 0, maximum: 65_535, default: value }) as const
 const duration = (description: string, value: string) =>
-  Type.String({ description, pattern: DURATION_PATTERN, default: value })
-const section = <P extends TProperties>(description: string, properties: P, options = {}) =>
-  Type.Object(properties, { description, ...closed, ...options })
+  ({ type: 'string', description, pattern: DURATION_PATTERN, default: value }) as const
 
-/** With a default of `{}`, a section that is left out gets the defaults of its options. */
-const optionalSection = <P extends TProperties>(description: string, properties: P) =>
-  Type.Optional(section(description, properties, { default: {} }))
+const match = {
+  ...mapping('Which certificates the entry speaks of. All keys given must hold. * stands for any run of characters.', {
+    uri: text('A URI of the subject alternative names. * does not cross a /.'),
+    dns: text('A DNS name of the subject alternative names; case is ignored. * is one label.'),
+    commonName: text("The subject's common name."),
+    fingerprint256: {
+      type: 'string',
+      description: 'SHA-256 of the certificate in hex; case and colons are ignored.',
+      pattern: FINGERPRINT_PATTERN,
+    },
+  }),
+  minProperties: 1,
+} as const
 
-const listen = optionalSection('The data listener: mutual TLS, credentials.', {
-  hosts: Type.Optional(
-    Type.Array(text('An IP address or a host name.'), {
-      description: 'Addresses to listen on. A missing ::1 is a warning, any other that fails an error.',
+const client = {
+  ...mapping('Who may have what.', {
+    match,
+    allow: { type: 'array', description: 'What may be read.', items: { enum: PERMISSIONS }, minItems: 1 },
+    accounts: {
+      type: 'array',
+      description: 'Names of accounts. * stands for any run of characters.',
+      items: { type: 'string', pattern: ACCOUNT_PATTERN_PATTERN },
       minItems: 1,
-      maxItems: 16,
-      default: ['127.0.0.1', '::1'],
-    }),
-  ),
-  port: Type.Optional(port('TCP port. 0: the system chooses one for the first host, the others take the same.', 8443)),
-})
-
-const admin = optionalSection('The admin listener: health, metrics, status page; plain HTTP, never a credential.', {
-  host: Type.Optional(text('An IP address or a host name.', { default: '127.0.0.1' })),
-  port: Type.Optional(port('TCP port. 0: chosen by the system.', 9464)),
-  statusPage: Type.Optional(
-    Type.Union([Type.Literal('loopback'), Type.Boolean()], {
-      description: 'Who may see the status page: clients on this machine, everyone (true), nobody (false).',
-      default: 'loopback',
-    }),
-  ),
-})
-
-const tls = section('Certificates of the data listener: PEM files, read again when they change.', {
-  certificate: path('The server certificate, its intermediates after it.'),
-  key: path("The server certificate's private key."),
-  clientCa: path('The authorities that client certificates are verified against. System roots are never used.'),
-  crl: Type.Optional(path('Certificate revocation lists of these authorities.')),
-  crlExpired: Type.Optional(
-    Type.Enum(['refuse', 'warn'], {
-      description: 'What to do once a revocation list has passed its nextUpdate: refuse all clients, or only warn.',
-      default: 'refuse',
-    }),
-  ),
-})
-
-const match = section(
-  'Which certificates the entry speaks of. All keys given must hold. * stands for any run of characters.',
-  {
-    uri: Type.Optional(text('A URI of the subject alternative names. * does not cross a /.')),
-    dns: Type.Optional(text('A DNS name of the subject alternative names; case is ignored. * is one label.')),
-    commonName: Type.Optional(text("The subject's common name.")),
-    fingerprint256: Type.Optional(
-      Type.String({
-        description: 'SHA-256 of the certificate in hex; case and colons are ignored.',
-        pattern: FINGERPRINT_PATTERN,
-      }),
-    ),
-  },
-  { minProperties: 1 },
-)
-
-const client = section('Who may have what.', {
-  match,
-  allow: Type.Array(Type.Enum([...PERMISSIONS]), { description: 'What may be read.', minItems: 1 }),
-  accounts: Type.Array(Type.String({ pattern: ACCOUNT_PATTERN_PATTERN }), {
-    description: 'Names of accounts. * stands for any run of characters.',
-    minItems: 1,
+    },
   }),
-})
+  required: ['match', 'allow', 'accounts'],
+} as const
 
-const ccgOptions = {
-  directory: path('The folder that holds one folder per namespace.'),
-  namespace: Type.String({
-    description: 'The folder of this service in it, and the first part of PluginInput.',
-    pattern: NAMESPACE_PATTERN,
+const ccgClient = {
+  ...mapping('The client certificate that the plug-in presents.', {
+    certificate: path('Certificate, PEM.'),
+    key: path('Private key, PEM.'),
   }),
-}
-const ccgClient = section('The client certificate that the plug-in presents.', {
-  certificate: path('Certificate, PEM.'),
-  key: path('Private key, PEM.'),
-})
-const ccg = section('Host files for the CCG plug-in on Windows nodes.', { ...ccgOptions, client: ccgClient })
+  required: ['certificate', 'key'],
+} as const
 
-/** Without mutual TLS, which only Rancher mode can be told to do. */
-const WITHOUT_TLS = {
-  tls: Type.Optional(tls),
-  ccg: Type.Optional(Type.Object({ ...ccgOptions, client: Type.Optional(ccgClient) }, closed)),
-}
-
-/** Every section whose options do not depend on the provider types. */
+/** Every section whose options do not depend on the provider types. With a default, a section may be left out. */
 const SECTIONS = {
-  listen,
-  admin,
-  tls,
-  clients: Type.Optional(
-    Type.Array(client, {
-      description:
-        'What each client may read; the first entry that names the account decides. Without this section a verified certificate may read `credential` of the accounts named in `accounts`.',
+  listen: {
+    ...mapping('The data listener: mutual TLS, credentials.', {
+      hosts: {
+        type: 'array',
+        description: 'Addresses to listen on. A missing ::1 is a warning, any other that fails an error.',
+        items: text('An IP address or a host name.'),
+        minItems: 1,
+        maxItems: 16,
+        default: ['127.0.0.1', '::1'],
+      },
+      port: port('TCP port. 0: the system chooses one for the first host, the others take the same.', 8443),
     }),
-  ),
-  ccg: Type.Optional(ccg),
-  cache: optionalSection('How long answers of the stores are kept in memory.', {
-    maxAge: Type.Optional(duration('After this a record is read again.', '30s')),
-    serveStale: Type.Optional(
-      duration('How much longer an old answer stands in for a store that is down. 0s: never.', '1h'),
-    ),
-  }),
-  timeouts: optionalSection('Deadlines.', {
-    store: Type.Optional(duration('For one read of a store.', '5s')),
-    request: Type.Optional(duration('For a request as a whole.', '10s')),
-  }),
-  shutdown: optionalSection('Stopping on SIGTERM.', {
-    drainDelay: Type.Optional(duration('Between not being ready any more and closing the listener.', '5s')),
-    grace: Type.Optional(duration('From the signal until whatever is still open is cut.', '25s')),
-  }),
-  limits: optionalSection('Safety nets.', {
-    requestsPerSecond: Type.Optional(
-      Type.Integer({ description: 'Per client identity.', minimum: 1, maximum: 1_000_000, default: 500 }),
-    ),
-  }),
-  log: optionalSection('The log on standard error.', {
-    level: Type.Optional(
-      Type.Enum(['error', 'warn', 'info', 'debug', 'trace'], {
+    default: {},
+  },
+  admin: {
+    ...mapping('The admin listener: health, metrics, status page; plain HTTP, never a credential.', {
+      host: { ...text('An IP address or a host name.'), default: '127.0.0.1' },
+      port: port('TCP port. 0: chosen by the system.', 9464),
+      statusPage: {
+        description: 'Who may see the status page: clients on this machine, everyone (true), nobody (false).',
+        anyOf: [{ const: 'loopback' }, { type: 'boolean' }],
+        default: 'loopback',
+      },
+    }),
+    default: {},
+  },
+  tls: {
+    ...mapping('Certificates of the data listener: PEM files, read again when they change.', {
+      certificate: path('The server certificate, its intermediates after it.'),
+      key: path("The server certificate's private key."),
+      clientCa: path('The authorities that client certificates are verified against. System roots are never used.'),
+      crl: path('Certificate revocation lists of these authorities.'),
+      crlExpired: {
+        description: 'What to do once a revocation list has passed its nextUpdate: refuse all clients, or only warn.',
+        enum: ['refuse', 'warn'],
+        default: 'refuse',
+      },
+    }),
+    required: ['certificate', 'key', 'clientCa'],
+  },
+  clients: {
+    type: 'array',
+    description:
+      'What each client may read; the first entry that names the account decides. Without this section a verified certificate may read `credential` of the accounts named in `accounts`.',
+    items: client,
+  },
+  ccg: {
+    ...mapping('Host files for the CCG plug-in on Windows nodes.', {
+      directory: path('The folder that holds one folder per namespace.'),
+      namespace: {
+        type: 'string',
+        description: 'The folder of this service in it, and the first part of PluginInput.',
+        pattern: NAMESPACE_PATTERN,
+      },
+      client: ccgClient,
+    }),
+    required: ['directory', 'namespace', 'client'],
+  },
+  cache: {
+    ...mapping('How long answers of the stores are kept in memory.', {
+      maxAge: duration('After this a record is read again.', '30s'),
+      serveStale: duration('How much longer an old answer stands in for a store that is down. 0s: never.', '1h'),
+    }),
+    default: {},
+  },
+  timeouts: {
+    ...mapping('Deadlines.', {
+      store: duration('For one read of a store.', '5s'),
+      request: duration('For a request as a whole.', '10s'),
+    }),
+    default: {},
+  },
+  shutdown: {
+    ...mapping('Stopping on SIGTERM.', {
+      drainDelay: duration('Between not being ready any more and closing the listener.', '5s'),
+      grace: duration('From the signal until whatever is still open is cut.', '25s'),
+    }),
+    default: {},
+  },
+  limits: {
+    ...mapping('Safety nets.', {
+      requestsPerSecond: {
+        type: 'integer',
+        description: 'Per client identity.',
+        minimum: 1,
+        maximum: 1_000_000,
+        default: 500,
+      },
+    }),
+    default: {},
+  },
+  log: {
+    ...mapping('The log on standard error.', {
+      level: {
         description: 'The least that is logged.',
+        enum: ['error', 'warn', 'info', 'debug', 'trace'],
         default: 'info',
-      }),
-    ),
-  }),
-}
+      },
+    }),
+    default: {},
+  },
+} as const
+
+const REQUIRED = ['tls', 'providers', 'accounts'] as const
+
+/** Without mutual TLS, which only Rancher mode can be told to do, no certificate is needed for the plug-in either. */
+const CCG_WITHOUT_TLS = { ...SECTIONS.ccg, required: ['directory', 'namespace'] }
 
 /** What every account may set, whatever the type of its provider. */
-export const ACCOUNT_OPTIONS = {
-  provider: text('The name of an entry of `providers`.'),
-  secret: Type.Optional(
-    text("The store's own name of the record, its path, URI or ARN. Left out: the account's name."),
-  ),
-}
+export const ANY_ACCOUNT = {
+  type: 'object',
+  properties: {
+    provider: text('The name of an entry of `providers`.'),
+    secret: text("The store's own name of the record, its path, URI or ARN. Left out: the account's name."),
+  },
+  required: ['provider'],
+} as const
+
+/** An entry of `providers` whose type is not known. */
+const ANY_PROVIDER = {
+  type: 'object',
+  properties: { type: { type: 'string', minLength: 1 } },
+  required: ['type'],
+} as const
 
 const PROVIDERS = {
+  type: 'object',
   description: 'The stores, by names of your choice.',
+  propertyNames: { type: 'string', pattern: PROVIDER_NAME_PATTERN },
   minProperties: 1,
-  propertyNames: Type.String({ pattern: PROVIDER_NAME_PATTERN }),
-}
+} as const
 
 const ACCOUNTS = {
+  type: 'object',
   description: "What may be asked for, by name. '*' stands for any other name and needs a `clients` section.",
+  propertyNames: { type: 'string', pattern: `^\\*$|${ACCOUNT_NAME_PATTERN}`, maxLength: 253 },
   minProperties: 1,
-  propertyNames: Type.String({ pattern: `^\\*$|${ACCOUNT_NAME_PATTERN}`, maxLength: 253 }),
-}
+} as const
 
-const recordOf = (values: TSchema, options: TObjectOptions) => Type.Record(Type.String(), values, options)
-
-type Sections = Static<TObject<typeof SECTIONS>>
-type Section<K extends keyof Sections> = Required<NonNullable<Sections[K]>>
+type Sections = { readonly [K in keyof typeof SECTIONS]: Static<(typeof SECTIONS)[K]> }
+type Section<K extends keyof Sections> = Required<Sections[K]>
 
 /** The configuration *as written*, valid, with the defaults filled in and the paths absolute; durations are text. */
 export interface ConfigFile {
@@ -208,9 +230,9 @@ export interface ConfigFile {
   readonly accounts: Readonly<
     Record<string, { readonly provider: string; readonly secret?: string; readonly [option: string]: unknown }>
   >
-  readonly clients?: NonNullable<Sections['clients']>
+  readonly clients?: Sections['clients']
   /** `client` is absent only where `tls` is. */
-  readonly ccg?: Omit<NonNullable<Sections['ccg']>, 'client'> & Partial<Pick<NonNullable<Sections['ccg']>, 'client'>>
+  readonly ccg?: Omit<Sections['ccg'], 'client'> & Partial<Pick<Sections['ccg'], 'client'>>
   readonly cache: Section<'cache'>
   readonly timeouts: Section<'timeouts'>
   readonly shutdown: Section<'shutdown'>
@@ -219,32 +241,37 @@ export interface ConfigFile {
 }
 
 /** The schema of one entry of `providers`. */
-export function providerSchema(type: ProviderType): TObject {
-  return Type.Object(
-    { type: Type.Literal(type.type, { description: type.summary }), ...type.schema.properties },
-    { ...closed, description: type.summary },
-  )
+function providerSchema({ type, summary, schema }: ProviderType): ObjectSchema {
+  return {
+    ...mapping(summary, { type: { const: type, description: summary }, ...schema.properties }),
+    required: ['type', ...(schema.required ?? [])],
+  }
 }
 
 /** The schema of an entry of `accounts` whose provider is of this type. */
-export function accountSchema(type: ProviderType): TObject {
-  return Type.Object({ ...ACCOUNT_OPTIONS, ...type.accountSchema.properties }, closed)
+function accountSchema({ accountSchema: { properties, required = [] } }: ProviderType): ObjectSchema {
+  return {
+    ...ANY_ACCOUNT,
+    properties: { ...ANY_ACCOUNT.properties, ...properties },
+    required: [...ANY_ACCOUNT.required, ...required],
+    additionalProperties: false,
+  }
 }
 
-/** The JSON Schema of configuration files, for editors and for the reference. */
-export function configSchema(types: readonly ProviderType[]): TObject {
-  return Type.Object(
-    {
+/** The JSON Schema of configuration files (draft-07), for editors and for the reference. */
+export function configSchema(types: readonly ProviderType[]): ObjectSchema {
+  return {
+    $schema: 'http://json-schema.org/draft-07/schema#',
+    title: 'Configuration of gmsa-account-provider',
+    type: 'object',
+    properties: {
       ...SECTIONS,
-      providers: recordOf(Type.Union(types.map(providerSchema)), PROVIDERS),
-      accounts: recordOf(Type.Union(types.map(accountSchema)), ACCOUNTS),
+      providers: { ...PROVIDERS, additionalProperties: { anyOf: types.map(providerSchema) } },
+      accounts: { ...ACCOUNTS, additionalProperties: { anyOf: types.map(accountSchema) } },
     },
-    {
-      ...closed,
-      $schema: 'https://json-schema.org/draft/2020-12/schema',
-      title: 'Configuration of gmsa-account-provider',
-    },
-  )
+    required: REQUIRED,
+    additionalProperties: false,
+  }
 }
 
 /**
@@ -252,41 +279,36 @@ export function configSchema(types: readonly ProviderType[]): TObject {
  * type, so that an error speaks of that type's options. Entries of an unknown type or provider are left to
  * config-rules.ts. `tls` and `ccg.client` may be left out only where `withoutTls` says so.
  */
-export function schemaOf(document: unknown, types: readonly ProviderType[], withoutTls = false): TObject {
+export function schemaOf(document: unknown, types: readonly ProviderType[], withoutTls = false): ObjectSchema {
   const providers = asRecord(asRecord(document)['providers'])
   const accounts = asRecord(asRecord(document)['accounts'])
-  const typeOf = (provider: unknown) => types.find(({ type }) => type === asRecord(provider)['type'])
-  return Type.Object(
-    {
-      ...SECTIONS,
-      ...(withoutTls ? WITHOUT_TLS : {}),
-      providers: Type.Object(
-        mapValues(PROVIDERS, providers, (options) => {
-          const type = typeOf(options)
-          return type ? providerSchema(type) : Type.Object({ type: Type.String({ minLength: 1 }) })
-        }),
-        PROVIDERS,
-      ),
-      accounts: Type.Object(
-        mapValues(ACCOUNTS, accounts, (options) => {
-          const type = typeOf(own(providers, asRecord(options)['provider']))
-          return type ? accountSchema(type) : Type.Object(ACCOUNT_OPTIONS)
-        }),
-        ACCOUNTS,
-      ),
-    },
-    closed,
+  // One object for each type: the validator is compiled once for all entries that share it.
+  const schemas = new Map(
+    types.map((type) => [type.type, { provider: providerSchema(type), account: accountSchema(type) }] as const),
   )
+  const schemasFor = (provider: unknown) => schemas.get(String(asRecord(provider)['type']))
+  return {
+    type: 'object',
+    properties: {
+      ...SECTIONS,
+      ...(withoutTls ? { ccg: CCG_WITHOUT_TLS } : {}),
+      providers: withEntries(PROVIDERS, providers, (options) => schemasFor(options)?.provider ?? ANY_PROVIDER),
+      accounts: withEntries(ACCOUNTS, accounts, (options) => {
+        return schemasFor(own(providers, asRecord(options)['provider']))?.account ?? ANY_ACCOUNT
+      }),
+    },
+    required: withoutTls ? REQUIRED.filter((name) => name !== 'tls') : REQUIRED,
+    additionalProperties: false,
+  }
 }
 
 /** A schema for each entry with a name that may be; what `propertyNames` refuses gets none. */
-function mapValues(
-  { propertyNames }: { readonly propertyNames: TString },
+function withEntries(
+  schema: typeof PROVIDERS | typeof ACCOUNTS,
   entries: Readonly<Record<string, unknown>>,
-  schema: (options: unknown) => TObject,
-): Record<string, TObject> {
-  const name = new RegExp(String(asRecord(propertyNames)['pattern']))
-  return Object.fromEntries(
-    Object.entries(entries).flatMap(([key, options]) => (name.test(key) ? [[key, schema(options)]] : [])),
-  )
+  schemaFor: (options: unknown) => ObjectSchema,
+): ObjectSchema {
+  const name = new RegExp(schema.propertyNames.pattern)
+  const named = Object.entries(entries).filter(([key]) => name.test(key))
+  return { ...schema, properties: Object.fromEntries(named.map(([key, options]) => [key, schemaFor(options)])) }
 }

@@ -1,8 +1,16 @@
-import type { Static, TObject } from 'typebox'
+import type { Static } from 'typebox'
 import type { Provider, ProviderContext } from './provider.ts'
 
+/** A JSON Schema (draft-07) of a mapping. Written `as const`, it gives the type of what it admits. */
+export interface ObjectSchema {
+  readonly type: 'object'
+  readonly properties: Readonly<Record<string, object>>
+  readonly required?: readonly string[]
+  readonly [keyword: string]: unknown
+}
+
 /** A type of store: its options' schema and how to open one. The registry in index.ts lists them all. */
-export interface ProviderType<S extends TObject = TObject, A extends TObject = TObject> {
+export interface ProviderType<S extends ObjectSchema = ObjectSchema, A extends ObjectSchema = ObjectSchema> {
   /** The word in `providers.<name>.type`. */
   readonly type: string
   /** One sentence for the store table and the head of the documentation page. */
@@ -16,6 +24,8 @@ export interface ProviderType<S extends TObject = TObject, A extends TObject = T
 }
 
 /** Keeps the schemas' types together while the registry sees only {@link ProviderType}. */
-export function defineProvider<S extends TObject, A extends TObject>(type: ProviderType<S, A>): ProviderType {
+export function defineProvider<const S extends ObjectSchema, const A extends ObjectSchema>(
+  type: ProviderType<S, A>,
+): ProviderType {
   return type as unknown as ProviderType
 }

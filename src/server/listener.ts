@@ -15,6 +15,7 @@ import type { Log } from '../base/log.ts'
 import type { Grant } from '../broker/policy.ts'
 import type { Peer, Peers } from './peers.ts'
 import { rejectionReason } from './rejection.ts'
+import type { Trust } from './trust.ts'
 
 export interface ListenerEvents {
   /** A connection that never became a verified client. */
@@ -81,8 +82,7 @@ async function listenOnAll(options: ListenerOptions, servers: HttpServer[]): Pro
   const connections: Connections = new Map()
   const hosts: string[] = []
   for (const host of options.hosts) {
-    const server = makeServer(options)
-    keepTrack(server, connections)
+    const server = makeServer(options, connections)
     try {
       server.listen({ host, port, exclusive: true })
       await once(server, 'listening')
@@ -106,17 +106,11 @@ async function listenOnAll(options: ListenerOptions, servers: HttpServer[]): Pro
     async close(grace) {
       const { clock, peers } = options
       const underWay = ({ http }: Connection) => http && answerUnderWay(peers.of(http))
-      const cut = (which: (connection: Connection) => boolean) => () => {
-        for (const connection of connections.values()) if (which(connection)) connection.raw.destroy()
+      const cut = (all: boolean) => {
+        for (const connection of connections.values()) if (all || !underWay(connection)) connection.raw.destroy()
       }
-      using _idle = clock.after(
-        Math.min(grace, LAST_CALL),
-        cut((connection) => !underWay(connection)),
-      )
-      using _all = clock.after(
-        grace,
-        cut(() => true),
-      )
+      using _idle = clock.after(Math.min(grace, LAST_CALL), () => cut(false))
+      using _all = clock.after(grace, () => cut(true))
       for (const connection of connections.values()) sayLast(underWay(connection))
       await Promise.all(servers.map(closeServer))
     },
@@ -126,25 +120,28 @@ async function listenOnAll(options: ListenerOptions, servers: HttpServer[]): Pro
 /** Both ends of the TLS layer: below it from the first moment on, above it once the handshake is done. */
 interface Connection {
   readonly raw: Socket
+  /** That of the moment the connection was accepted, as are the TLS options that its handshake goes by. */
+  readonly trust: Trust
   http?: Socket
 }
 
 /** By remote address and port, which both sockets have. */
 type Connections = Map<string, Connection>
 
+function keyOf({ remoteAddress, remotePort, localAddress }: Socket): string {
+  return [remoteAddress, remotePort, localAddress].join()
+}
+
 /** Node's own list knows a connection only from the end of its handshake on, and takes one without requests for busy. */
-function keepTrack(server: HttpServer, connections: Connections): void {
-  const keyOf = ({ remoteAddress, remotePort, localAddress }: Socket) =>
-    [remoteAddress, remotePort, localAddress].join()
-  const secure = 'setSecureContext' in server
+function keepTrack(server: HttpServer, connections: Connections, { peers, secure }: ListenerOptions): void {
   server.on('connection', (raw: Socket) => {
     const key = keyOf(raw)
-    connections.set(key, secure ? { raw } : { raw, http: raw })
+    const connection: Connection = { raw, trust: peers.trust() }
+    connections.set(key, connection)
     raw.once('close', () => connections.delete(key))
-  })
-  server.on('secureConnection', (http: Socket) => {
-    const connection = connections.get(keyOf(http))
-    if (connection) connection.http = http
+    if (typeof secure === 'function') return
+    connection.http = raw
+    peers.admitAnonymous(raw, secure.anonymous)
   })
 }
 
@@ -168,7 +165,7 @@ function closeServer(server: HttpServer): Promise<unknown> {
   return closed
 }
 
-function makeServer(options: ListenerOptions): HttpServer {
+function makeServer(options: ListenerOptions, connections: Connections): HttpServer {
   const { peers, secure, requestTimeout } = options
   const http = {
     maxHeaderSize: MAX_HEADER_BYTES,
@@ -187,8 +184,9 @@ function makeServer(options: ListenerOptions): HttpServer {
       options.handler(request, response)
     } else request.socket.destroy()
   }
-  const server = typeof secure === 'function' ? makeTlsServer(options, http, secure()) : createHttpServer(http)
-  if (typeof secure !== 'function') server.on('connection', (socket) => peers.admitAnonymous(socket, secure.anonymous))
+  const server =
+    typeof secure === 'function' ? makeTlsServer(options, http, secure(), connections) : createHttpServer(http)
+  keepTrack(server, connections, options)
   server.on('request', handler)
   // Unknown expectations and CONNECT would be answered by node itself, the first in chunks, the second not at all.
   server.on('checkExpectation', handler)
@@ -197,7 +195,12 @@ function makeServer(options: ListenerOptions): HttpServer {
   return server
 }
 
-function makeTlsServer(options: ListenerOptions, http: object, secure: SecureContextOptions): HttpServer {
+function makeTlsServer(
+  options: ListenerOptions,
+  http: object,
+  secure: SecureContextOptions,
+  connections: Connections,
+): HttpServer {
   const { peers, events, handshakeTimeout } = options
   const server = createHttpsServer({
     ...http,
@@ -208,7 +211,9 @@ function makeTlsServer(options: ListenerOptions, http: object, secure: SecureCon
     ALPNProtocols: ['http/1.1'],
   })
   server.prependListener('secureConnection', (socket: TLSSocket) => {
-    const refusal = peers.admit(socket)
+    const connection = connections.get(keyOf(socket))
+    const refusal = connection ? peers.admit(socket, connection.trust) : 'untrusted'
+    if (connection) connection.http = socket
     if (!refusal) return
     events.rejected(refusal, socket)
     socket.destroy()

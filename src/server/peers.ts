@@ -1,4 +1,3 @@
-import type { X509Certificate } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
@@ -11,18 +10,18 @@ import { chainRefusal, dateRefusal, type Refusal, type Trust } from './trust.ts'
 interface Client {
   readonly certificate: ClientCertificate
   readonly grant: Grant
-  /** Further certificates that the client itself presented at its last full handshake, in its order. */
-  intermediates: readonly X509Certificate[]
-  /** What was found about its chain, as long as trust and intermediates are these. */
-  verdict: { trust: Trust; intermediates: readonly X509Certificate[]; refusal: Refusal | undefined } | undefined
+  /** What was last found about its chain, and under which trust. */
+  verdict: { readonly trust: Trust; readonly refusal: Refusal | undefined } | undefined
 }
 
 /** The other end of one socket. Absent `client`: plain http, only where mTLS was switched off by hand. */
 export interface Peer {
   readonly client: Client | undefined
   readonly grant: Grant
+  /** The trust under which TLS verified it. */
+  readonly verifiedUnder: Trust
   /** The trust under which this socket was last found good. */
-  trust: Trust
+  judgedUnder: Trust | undefined
   /** The last request on this socket and its response, for errors that node meets below the framework. */
   exchange: { readonly request: IncomingMessage; readonly response: ServerResponse } | undefined
   /** Set once the connection is being ended because of such an error. */
@@ -38,8 +37,10 @@ export interface PeersOptions {
 }
 
 export interface Peers {
-  /** Judges a socket whose handshake is done. A refusal means: destroy it. */
-  admit(socket: TLSSocket): Refusal | undefined
+  /** The trust of this moment: under it TLS verifies a connection that is accepted now. */
+  trust(): Trust
+  /** Judges a socket whose handshake is done and was begun under this trust. A refusal means: destroy it. */
+  admit(socket: TLSSocket, verifiedUnder: Trust): Refusal | undefined
   /** Takes a socket without TLS in; only with mTLS switched off. */
   admitAnonymous(socket: Socket, grant: Grant): void
   of(socket: Socket): Peer | undefined
@@ -47,13 +48,8 @@ export interface Peers {
   judge(peer: Peer): Refusal | undefined
 }
 
-/**
- * Clients remembered, the least recently seen forgotten first. One that is forgotten and resumes a session is refused
- * where its chain needs certificates that only its full handshake carried.
- */
+/** Clients remembered, the least recently seen forgotten first: what is known of one can be found out again. */
 const MAX_CLIENTS = 1000
-/** Certificates of one handshake that are looked at. */
-const MAX_PRESENTED = 16
 
 /** Keeps who stands behind each socket: decided once at the handshake, judged again when trust or time moves on. */
 export function makePeers({ trust, policy, clock }: PeersOptions): Peers {
@@ -64,89 +60,61 @@ export function makePeers({ trust, policy, clock }: PeersOptions): Peers {
     const x509 = socket.getPeerX509Certificate()
     if (!x509) return undefined
     const key = x509.fingerprint256
-    const client = clients.get(key) ?? newClient(x509)
+    const client = clients.get(key) ?? newClient(readClientCertificate(x509))
     clients.delete(key)
     clients.set(key, client)
     if (clients.size > MAX_CLIENTS) clients.delete(clients.keys().next().value ?? key)
-    // A resumed session carries the leaf alone.
-    const presented = socket.isSessionReused() ? client.intermediates : presentedWith(x509)
-    if (!sameCertificates(presented, client.intermediates)) client.intermediates = presented
     return client
   }
 
-  function newClient(x509: X509Certificate): Client {
-    const certificate = readClientCertificate(x509)
-    return { certificate, grant: policy.grantFor(certificate), intermediates: [], verdict: undefined }
+  function newClient(certificate: ClientCertificate): Client {
+    return { certificate, grant: policy.grantFor(certificate), verdict: undefined }
   }
 
-  function admit(socket: TLSSocket): Refusal | undefined {
+  function admit(socket: TLSSocket, verifiedUnder: Trust): Refusal | undefined {
     const client = socket.authorized ? clientOf(socket) : undefined
     if (!client) return 'untrusted'
-    const current = trust()
-    const refusal = dateRefusal(client.certificate, clock.now()) ?? chainRefusalOf(client, current)
-    if (refusal) return refusal
-    bySocket.set(socket, {
-      client,
-      grant: client.grant,
-      trust: current,
-      exchange: undefined,
-      ending: false,
-      served: false,
-    })
-    return undefined
-  }
-
-  /** Also finds what TLS does not look for, revoked links, and handshakes that began before the trust was replaced. */
-  function chainRefusalOf(client: Client, current: Trust): Refusal | undefined {
-    const { certificate, intermediates, verdict } = client
-    if (verdict?.trust === current && verdict.intermediates === intermediates) return verdict.refusal
-    const refusal = chainRefusal(certificate.x509, current, clock.now(), intermediates)
-    client.verdict = { trust: current, intermediates, refusal }
+    const peer = newPeer(client, client.grant, verifiedUnder)
+    const refusal = judge(peer)
+    if (!refusal) bySocket.set(socket, peer)
     return refusal
   }
 
   function judge(peer: Peer): Refusal | undefined {
-    const { client } = peer
+    const { client, verifiedUnder, judgedUnder } = peer
     if (!client) return undefined
     const current = trust()
     const refusal = dateRefusal(client.certificate, clock.now())
-    if (refusal || peer.trust === current) return refusal
-    // After a change of the CA file only what stands in it counts, not what the client once presented.
-    const sameFile = peer.trust.authorities === current.authorities
-    const broken = sameFile
-      ? chainRefusalOf(client, current)
-      : chainRefusal(client.certificate.x509, current, clock.now(), [])
-    if (!broken) peer.trust = current
-    return broken
+    if (refusal || judgedUnder === current) return refusal
+    const sameFile = verifiedUnder.authorities === current.authorities
+    // TLS has verified the chain itself, over this very file. What it does not look at is revocation.
+    const broken = sameFile && current.revoked.size === 0 ? undefined : chainRefusalOf(client, current)
+    if (broken) return broken === 'untrusted' && sameFile ? 'undecidable' : broken
+    peer.judgedUnder = current
+    return undefined
+  }
+
+  /**
+   * By what stands in the CA file alone: node does not show a server the intermediates that a client sent
+   * (nodejs/node#65579), and a chain that can't be known can't be known to be free of revoked links.
+   */
+  function chainRefusalOf(client: Client, current: Trust): Refusal | undefined {
+    if (client.verdict?.trust !== current) {
+      const refusal = chainRefusal(client.certificate.x509, current, clock.now())
+      client.verdict = { trust: current, refusal }
+    }
+    return client.verdict.refusal
   }
 
   return {
+    trust,
     admit,
     judge,
-    admitAnonymous(socket, grant) {
-      bySocket.set(socket, {
-        client: undefined,
-        grant,
-        trust: trust(),
-        exchange: undefined,
-        ending: false,
-        served: false,
-      })
-    },
+    admitAnonymous: (socket, grant) => void bySocket.set(socket, newPeer(undefined, grant, trust())),
     of: (socket) => bySocket.get(socket),
   }
 }
 
-/** The certificates that came after the leaf, in the client's order, whatever they are. */
-function presentedWith(leaf: X509Certificate): X509Certificate[] {
-  const found: X509Certificate[] = []
-  for (let next = leaf.issuerCertificate; next && found.length < MAX_PRESENTED; next = next.issuerCertificate) {
-    found.push(next)
-  }
-  return found
-}
-
-function sameCertificates(one: readonly X509Certificate[], other: readonly X509Certificate[]): boolean {
-  if (one.length !== other.length) return false
-  return one.every((each, index) => each.fingerprint256 === other[index]?.fingerprint256)
+function newPeer(client: Client | undefined, grant: Grant, verifiedUnder: Trust): Peer {
+  return { client, grant, verifiedUnder, judgedUnder: undefined, exchange: undefined, ending: false, served: false }
 }

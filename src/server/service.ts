@@ -218,7 +218,8 @@ function listenerEvents(metrics: Metrics, log: Log): ListenerEvents {
   return {
     rejected(reason, socket) {
       metrics.tlsRejected(reason)
-      log.info({ reason, address: socket.remoteAddress }, 'connection refused')
+      const hint = reason === 'undecidable' ? 'with a CRL, all intermediate CAs belong into tls.clientCa' : undefined
+      log.info({ reason, address: socket.remoteAddress, hint }, 'connection refused')
     },
     refusedBelow(code, status, socket) {
       metrics.request('none', status, code, 0)

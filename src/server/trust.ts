@@ -11,8 +11,11 @@ export interface Trust {
   readonly revoked: ReadonlyMap<string, ReadonlySet<string>>
 }
 
-/** Why a certificate that once passed the handshake is refused; also `reason` of tls_rejected_total. */
-export type Refusal = 'revoked' | 'expired' | 'not-yet-valid' | 'untrusted'
+/**
+ * Why a certificate that once passed the handshake is refused; also `reason` of tls_rejected_total. `undecidable`:
+ * it may have been issued by a revoked intermediate, since its chain can't be followed in the CA file.
+ */
+export type Refusal = 'revoked' | 'expired' | 'not-yet-valid' | 'untrusted' | 'undecidable'
 
 /** Longer chains are refused: no real one has that many links. */
 const MAX_DEPTH = 8
@@ -25,24 +28,17 @@ export function dateRefusal({ notBefore, notAfter }: ClientCertificate, now: num
   return now >= notAfter + 1000 ? 'expired' : undefined
 }
 
-/** Why no good chain leads from `leaf` over `others` to a root of ours; undefined when one does. */
-export function chainRefusal(
-  leaf: X509Certificate,
-  trust: Trust,
-  now: number,
-  others: readonly X509Certificate[],
-): Refusal | undefined {
-  if (chainsTo(leaf, trust, now, others)) return undefined
-  return chainsTo(leaf, { ...trust, revoked: NOTHING_REVOKED }, now, others) ? 'revoked' : 'untrusted'
+/** Why no good chain leads from `leaf` to a root of ours; undefined when one does. */
+export function chainRefusal(leaf: X509Certificate, trust: Trust, now: number): Refusal | undefined {
+  if (isRevoked(leaf, trust)) return 'revoked'
+  if (chainsTo(leaf, trust, now)) return undefined
+  return chainsTo(leaf, { ...trust, revoked: NOTHING_REVOKED }, now) ? 'revoked' : 'untrusted'
 }
 
 /**
  * Whether signatures lead from `leaf` over `others` to a self-signed certificate of `authorities`, the issuers valid
  * at `now` and no link revoked (RFC 5280 6.1, as far as names, signatures, dates and the CA flag go). The leaf's own
  * dates, usages and further constraints were checked at the handshake. False as well where it can't be decided.
- *
- * The TLS library does not say over which certificates it went, and a client may send any in any order: so no list of
- * presented certificates is judged, but whether a chain without a revoked link exists.
  */
 export function chainsTo(
   leaf: X509Certificate,

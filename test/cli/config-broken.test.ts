@@ -105,6 +105,19 @@ accounts:
     ],
   },
   {
+    name: 'entries with the names of keywords',
+    text: `tls: { certificate: tls.crt, key: tls.key, clientCa: ca.crt }
+providers: { propertyNames: { type: file, directory: 1 }, constructor: { type: file, directory: [] } }
+accounts: { required: { provider: propertyNames, secret: '' }, constructor: { provider: constructor, x: 1 } }
+`,
+    problems: [
+      '2:54: providers.propertyNames.directory: expected a path: put it in quotes',
+      '2:97: providers.constructor.directory: expected a path',
+      '3:58: accounts.required.secret: expected text',
+      '3:102: accounts.constructor.x: unknown option',
+    ],
+  },
+  {
     name: 'names of providers',
     text: `${SOUND.replace('local: {', '"lo cal": {')}`,
     problems: [

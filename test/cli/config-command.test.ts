@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { Ajv } from 'ajv'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { configCommand } from '../../src/cli/commands/config.ts'
@@ -68,16 +69,42 @@ describe('config schema', () => {
     const open: string[] = []
     const visit = (schema: unknown, path: string): void => {
       if (typeof schema !== 'object' || schema === null) return
-      const { type, properties, additionalProperties, patternProperties } = schema as Record<string, unknown>
+      const { type, properties, additionalProperties = true } = schema as Record<string, unknown>
       for (const [name, option] of Object.entries(properties ?? {})) {
         if (typeof option.description !== 'string') bare.push(`${path}.${name}`)
       }
-      if (type === 'object' && additionalProperties !== false && patternProperties === undefined) open.push(path)
+      if (type === 'object' && additionalProperties === true) open.push(path)
       for (const [key, part] of Object.entries(schema)) visit(part, `${path}/${key}`)
     }
     visit(JSON.parse(out), '')
     expect(bare).toEqual([])
     expect(open).toEqual([])
+  })
+
+  test('meets the meta-schema of draft-07, and has no keyword that it does not know', async () => {
+    const schema = JSON.parse((await run(['schema'])).out)
+    expect(schema.$schema).toBe('http://json-schema.org/draft-07/schema#')
+    const ajv = new Ajv({ strict: true, strictRequired: true, formats: { path: true } })
+    expect(ajv.validateSchema(schema), JSON.stringify(ajv.errors)).toBe(true)
+    ajv.compile(schema)
+  })
+
+  test('admits what `config print` shows, and nothing else', async () => {
+    const ajv = new Ajv({ formats: { path: true } })
+    const validate = ajv.compile(JSON.parse((await run(['schema'])).out))
+    const effective = parse((await run(['print', '--config', file])).out)
+    expect(validate(effective), JSON.stringify(validate.errors)).toBe(true)
+    for (const other of [
+      { log: { level: 'loud' } },
+      { providers: {} },
+      { providers: { local: { type: 'file' } } },
+      { accounts: { 'a..b': { provider: 'local' } } },
+      { accounts: { svc: {} } },
+      { tls: undefined },
+      { zzz: 1 },
+    ]) {
+      expect(validate(JSON.parse(JSON.stringify({ ...effective, ...other }))), JSON.stringify(other)).toBe(false)
+    }
   })
 })
 

@@ -1,7 +1,6 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Type } from 'typebox'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { expectLoaded, type Loaded, loadConfig } from '../../src/cli/config.ts'
 import { formatProblem } from '../../src/cli/config-problem.ts'
@@ -12,11 +11,13 @@ import { defineProvider } from '../../src/providers/define.ts'
 const kubernetes = defineProvider({
   type: 'kubernetes',
   summary: 'Secrets of a namespace.',
-  schema: Type.Object(
-    { namespace: Type.String({ minLength: 1 }), kubeconfig: Type.Optional(Type.String({ format: 'path' })) },
-    { additionalProperties: false },
-  ),
-  accountSchema: Type.Object({}, { additionalProperties: false }),
+  schema: {
+    type: 'object',
+    properties: { namespace: { type: 'string', minLength: 1 }, kubeconfig: { type: 'string', format: 'path' } },
+    required: ['namespace'],
+    additionalProperties: false,
+  },
+  accountSchema: { type: 'object', properties: {}, additionalProperties: false },
   open: () => Promise.reject(new Error('not opened here')),
 })
 

@@ -38,6 +38,8 @@ export interface RigOptions {
   /** Files of the secrets folder, by name. */
   readonly secrets?: Readonly<Record<string, string>>
   readonly crl?: string
+  /** mTLS switched off by hand: no certificates at all on the data listener. */
+  readonly plainHttp?: boolean
 }
 
 /** The real service on loopback, over a folder of secrets and throw-away certificates. */
@@ -83,7 +85,9 @@ export async function makeRig(options: RigOptions = {}): Promise<Rig> {
     config: {
       listen: { hosts: ['127.0.0.1', '::1'], port: 0 },
       admin: { host: '127.0.0.1', port: 0 },
-      tls: { ...files.server, clientCa: files.ca, crlExpired: 'refuse', ...(options.crl && { crl }) },
+      ...(!options.plainHttp && {
+        tls: { ...files.server, clientCa: files.ca, crlExpired: 'refuse' as const, ...(options.crl && { crl }) },
+      }),
       accounts: new Map([['test-secret', { provider: 'local', options: {} }]]),
       cache: { maxAge: 30_000, serveStale: 3_600_000 },
       timeouts: { store: 5_000, request: 10_000 },

@@ -6,6 +6,9 @@ const stages = parseDockerfile(text('Dockerfile'))
 const image = stages.at(-1) ?? { base: '', alias: undefined, instructions: [] }
 const manifest: { version: string; license: string; name: string } = JSON.parse(text('package.json'))
 
+/** The image says which commit it was made from; the package can't know. */
+const COMMIT = ['$', '{REVISION}'].join('')
+
 describe('the image', () => {
   test('is built in one stage and shipped in another that has no shell', () => {
     expect(stages).toHaveLength(2)
@@ -28,7 +31,11 @@ describe('the image', () => {
       '--max-semi-space-size=2',
       '/app/dist/cli/main.js',
     ])
-    expect(environmentOf(image)).toEqual({ NODE_ENV: 'production', MALLOC_ARENA_MAX: '1' })
+    expect(environmentOf(image)).toEqual({
+      NODE_ENV: 'production',
+      MALLOC_ARENA_MAX: '1',
+      GMSA_PROVIDER_COMMIT: COMMIT,
+    })
   })
 
   test('carries the labels by which it is known, in agreement with package.json', () => {

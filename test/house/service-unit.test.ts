@@ -13,7 +13,8 @@ describe('the systemd unit', () => {
     expect(settings('ExecStart')[0]).toContain(
       `/usr/bin/node ${flags.join(' ')} /opt/gmsa-account-provider/dist/cli/main.js run`,
     )
-    const environment = Object.entries(environmentOf(image)).map(([name, value]) => `${name}=${value}`)
+    const { GMSA_PROVIDER_COMMIT: _commit, ...shared } = environmentOf(image)
+    const environment = Object.entries(shared).map(([name, value]) => `${name}=${value}`)
     expect(settings('Environment')).toEqual([environment.join(' ')])
   })
 

@@ -1,6 +1,5 @@
 import { readdirSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
-import { Type } from 'typebox'
 import { GmsaError } from '../../base/errors.ts'
 import { watchDirectories } from '../../base/watch.ts'
 import { defineProvider } from '../define.ts'
@@ -9,30 +8,31 @@ import { fromRecords, malformed, type RecordStore, type StoredRecord } from '../
 import { parseDocument } from './document.ts'
 import { SecretFiles } from './secret-files.ts'
 
-const schema = Type.Object(
-  {
-    directory: Type.String({
+const schema = {
+  type: 'object',
+  properties: {
+    directory: {
+      type: 'string',
       minLength: 1,
       format: 'path',
       description: 'Folder that holds a file or a folder for each account.',
-    }),
-    allowReadable: Type.Optional(
-      Type.Boolean({
-        default: false,
-        description:
-          'Accept files that group or others can read, which are otherwise refused on a writable file system.',
-      }),
-    ),
+    },
+    allowReadable: {
+      type: 'boolean',
+      default: false,
+      description: 'Accept files that group or others can read, which are otherwise refused on a writable file system.',
+    },
   },
-  { additionalProperties: false },
-)
+  required: ['directory'],
+  additionalProperties: false,
+} as const
 
 /** Files of a folder: `NAME.yaml`, `NAME.yml` or `NAME.json`, or a folder `NAME` with a file for each member. */
 export const file = defineProvider({
   type: 'file',
   summary: 'Files on disk: a YAML or JSON document for each account, or a folder with one file a member.',
   schema,
-  accountSchema: Type.Object({}, { additionalProperties: false }),
+  accountSchema: { type: 'object', properties: {}, additionalProperties: false },
   async open(name, options, context) {
     if (!isAbsolute(options.directory))
       throw new GmsaError('CONFIG_INVALID', `providers.${name}.directory: not an absolute path`)
