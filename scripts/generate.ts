@@ -9,14 +9,16 @@ import { ERRORS } from '../src/base/errors.ts'
 import { describeSchema } from '../src/cli/config-check.ts'
 import { asRecord } from '../src/cli/config-document.ts'
 import { ANY_ACCOUNT, configSchema } from '../src/cli/config-schema.ts'
+import { buildInfo } from '../src/cli/version.ts'
 import type { ProviderType } from '../src/providers/define.ts'
 import { PROVIDER_TYPES } from '../src/providers/index.ts'
+import { describeInterface } from './openapi.ts'
 
 /** A file that follows from the sources, at least in part. */
 interface Target {
   readonly path: string
   /** The file as it should be, from what it is now (empty where it is missing). */
-  render(current: string): string
+  render(current: string): string | Promise<string>
 }
 
 /** Sections whose options depend on the provider's type: their tables stand on the pages of the types. */
@@ -24,6 +26,7 @@ const BY_TYPE = ['providers', 'accounts']
 
 const TARGETS: readonly Target[] = [
   { path: 'docs/configuration.md', render: (current) => fillBlocks(current, configurationTables()) },
+  { path: 'src/server/openapi.json', render: async () => describeInterface(buildInfo().version) },
   { path: 'docs/errors.md', render: (current) => fillBlocks(current, new Map([['errors', errorTable()]])) },
   ...PROVIDER_TYPES.map((type) => ({
     path: `docs/providers/${type.type}.md`,
@@ -110,7 +113,7 @@ async function main(check: boolean): Promise<number> {
     const current = await readFile(path, 'utf8').catch(() => '')
     let wanted: string
     try {
-      wanted = render(current)
+      wanted = await render(current)
     } catch (error) {
       console.error(`${path}: ${error instanceof Error ? error.message : error}`)
       return 1

@@ -170,7 +170,7 @@ const SECTIONS = {
     default: {},
   },
   log: {
-    ...mapping('The log on standard error.', {
+    ...mapping('The log on standard output.', {
       level: {
         description: 'The least that is logged.',
         enum: ['error', 'warn', 'info', 'debug', 'trace'],

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
-import fastify, { type FastifyInstance } from 'fastify'
+import fastify, { type FastifyInstance, type FastifyReply } from 'fastify'
 import { GmsaError } from '../base/errors.ts'
 import type { Metrics } from './metrics.ts'
 import type { ReadyCheck } from './ready-checks.ts'
@@ -43,7 +43,12 @@ export async function openAdmin(options: AdminOptions): Promise<Admin> {
 }
 
 function buildAdmin({ checks, metrics }: AdminOptions): FastifyInstance {
-  const app = fastify({ logger: false, exposeHeadRoutes: false, return503OnClosing: false })
+  const app: FastifyInstance = fastify({
+    logger: false,
+    exposeHeadRoutes: false,
+    return503OnClosing: false,
+    frameworkErrors: (_error, _request, reply) => void answerBare(reply, 400),
+  })
   app.get('/livez', (_request, reply) => reply.type('text/plain').send('ok\n'))
   for (const url of ['/readyz', '/healthz']) {
     app.get<{ Querystring: Record<string, string | string[]> }>(url, (request, reply) => {
@@ -58,9 +63,13 @@ function buildAdmin({ checks, metrics }: AdminOptions): FastifyInstance {
   app.get('/metrics', async (_request, reply) =>
     reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
   )
-  app.setNotFoundHandler((_request, reply) => reply.code(404).header('content-length', 0).send())
-  app.setErrorHandler((_error, _request, reply) => reply.code(500).header('content-length', 0).send())
+  app.setNotFoundHandler((_request, reply) => answerBare(reply, 404))
+  app.setErrorHandler((_error, _request, reply) => answerBare(reply, 500))
   return app
+}
+
+function answerBare(reply: FastifyReply, status: number): FastifyReply {
+  return reply.code(status).header('content-length', 0).send()
 }
 
 /** The text of /readyz, in the form that Kubernetes gives its own. */

@@ -66,7 +66,8 @@ function bareApp(peers: Peers, drain: Readonly<Drain>, audit: Audit): FastifyIns
   let count = 0
   return fastify({
     logger: false,
-    genReqId: () => `${boot}-${++count}`,
+    // Always of one length: the answers for denied and absent accounts must not differ in theirs.
+    genReqId: () => `${boot}-${String(++count).padStart(12, '0')}`,
     requestIdHeader: false,
     exposeHeadRoutes: false,
     return503OnClosing: false,

@@ -51,7 +51,7 @@ interface AltName {
  */
 export function parseSubjectAltName(printed: string): AltName[] {
   const names: AltName[] = []
-  const entry = /([A-Za-z ]+):((?:"(?:[^"\\]|\\.)*"|[^",])*)(?:, |$)/y
+  const entry = /([A-Za-z ]+):((?:"(?:[^"\\]|\\.)*"|[^",])*)(?:, (?!$)|$)/y
   while (entry.lastIndex < printed.length) {
     const [, type = '', raw = ''] = entry.exec(printed) ?? []
     const value = type === '' ? undefined : unquote(raw)

@@ -20,10 +20,13 @@ export interface LogLine {
   readonly [field: string]: unknown
 }
 
-/** A log that keeps its lines. */
-export function keepingLog(): { readonly log: Log; readonly lines: LogLine[] } {
+/** A log that keeps its lines, and hands them on to `other`. */
+export function keepingLog(other?: Log): { readonly log: Log; readonly lines: LogLine[] } {
   const lines: LogLine[] = []
-  const to = (level: string) => (fields: object, message: string) => void lines.push({ level, message, ...fields })
+  const to = (level: keyof Log) => (fields: object, message: string) => {
+    lines.push({ level, message, ...fields })
+    other?.[level](fields, message)
+  }
   const log = { trace: to('trace'), debug: to('debug'), info: to('info'), warn: to('warn'), error: to('error') }
   return { log, lines }
 }
@@ -38,6 +41,8 @@ export interface RigOptions {
   /** Files of the secrets folder, by name. */
   readonly secrets?: Readonly<Record<string, string>>
   readonly crl?: string
+  /** Is told everything too, beside the kept lines. */
+  readonly log?: Log
   /** mTLS switched off by hand: no certificates at all on the data listener. */
   readonly plainHttp?: boolean
 }
@@ -77,7 +82,7 @@ export async function makeRig(options: RigOptions = {}): Promise<Rig> {
   const writeSecret = (name: string, text: string) => writeFile(join(secrets, name), text, { mode: 0o600 })
   await writeSecret('test-secret.json', JSON.stringify(CREDENTIAL))
   for (const [name, text] of Object.entries(options.secrets ?? {})) await writeSecret(name, text)
-  const { log, lines } = keepingLog()
+  const { log, lines } = keepingLog(options.log)
   const clock = options.clock ?? systemClock
   const providers =
     options.providers ?? new Map([['local', await file.open('local', { directory: secrets }, { log, clock })]])

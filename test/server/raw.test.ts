@@ -1,21 +1,11 @@
-import { connect } from 'node:net'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { GmsaError } from '../../src/base/errors.ts'
 import { makeRig, type Rig } from '../fakes/rig.ts'
-import { type Answer, CREDENTIAL_BODY, credential, GOOD, LAST, makeStore, metric, openWire } from './wire.ts'
+import { CREDENTIAL_BODY, credential, expectBare, GOOD, LAST, makeStore, metric, openWire } from './wire.ts'
 
 const HOST = 'Host: localhost\r\n'
 const get = (target: string, fields = '') => `GET ${target} HTTP/1.1\r\n${HOST}${fields}\r\n`
 const provider = (account: string, fields = '') => get('/provider', `object: ${account}\r\n${fields}`)
-
-/** Expects an answer that the CCG plug-in takes for a failure: length 0 and nothing else. */
-function expectBare(answer: Answer, status: number, code: string): void {
-  expect(answer).toMatchObject({ status, body: '' })
-  expect(answer.headers.get('content-length')).toBe('0')
-  expect(answer.headers.has('content-type')).toBe(false)
-  expect(answer.headers.has('transfer-encoding')).toBe(false)
-  expect(answer.headers.get('gmsa-error')).toBe(code)
-}
 
 /** Sends the bytes; after their answer comes the end of the connection, or a good answer to one more request. */
 async function expectBareFor(rig: Rig, bytes: string, status: number, code: string): Promise<void> {
@@ -66,7 +56,7 @@ describe('what is no request for a credential', () => {
     ['another method', `PROPFIND /provider HTTP/1.1\r\n${HOST}object: test-secret\r\n\r\n`, 404, 'ROUTE_NOT_FOUND'],
     ['a missing Host', 'GET /provider HTTP/1.1\r\nobject: test-secret\r\n\r\n', 400, 'REQUEST_INVALID'],
     ['a bad Expect', provider('test-secret', 'Expect: a-miracle\r\n'), 417, 'REQUEST_INVALID'],
-    ['a small body', provider('test-secret', 'Content-Length: 3\r\n') + 'abc', 413, 'REQUEST_TOO_LARGE'],
+    ['a small body', `${provider('test-secret', 'Content-Length: 3\r\n')}abc`, 413, 'REQUEST_TOO_LARGE'],
     [
       'a large body',
       provider('test-secret', 'Content-Length: 300000\r\n') + 'a'.repeat(300_000),
@@ -75,13 +65,13 @@ describe('what is no request for a credential', () => {
     ],
     [
       'a chunked body',
-      provider('test-secret', 'Transfer-Encoding: chunked\r\n') + '1\r\na\r\n0\r\n\r\n',
+      `${provider('test-secret', 'Transfer-Encoding: chunked\r\n')}1\r\na\r\n0\r\n\r\n`,
       413,
       'REQUEST_TOO_LARGE',
     ],
     [
       'a JSON body',
-      provider('test-secret', 'Content-Type: application/json\r\nContent-Length: 2\r\n') + '{}',
+      `${provider('test-secret', 'Content-Type: application/json\r\nContent-Length: 2\r\n')}{}`,
       413,
       'REQUEST_TOO_LARGE',
     ],
@@ -229,221 +219,5 @@ describe('what is no request for a credential', () => {
       )
     }
     expect(await rig.provider('test-secret')).toMatchObject({ status: 200 })
-  })
-})
-
-describe('under /v1/', () => {
-  let rig: Rig
-  beforeAll(async () => {
-    const store = makeStore(async (name) => {
-      if (name === 'malformed') throw new GmsaError('MATERIAL_MALFORMED', 'no password')
-      return credential()
-    })
-    const names = ['test-secret', 'malformed']
-    rig = await makeRig({
-      providers: new Map([['local', store]]),
-      config: { accounts: new Map(names.map((name) => [name, { provider: 'local', options: {} }])) },
-    })
-  })
-  afterAll(() => rig[Symbol.asyncDispose]())
-
-  async function expectProblem(path: string, status: number, code: string, method = 'GET'): Promise<void> {
-    const { status: got, headers, body } = await rig.get(path, { method })
-    expect(got).toBe(status)
-    expect(headers['content-type']).toBe('application/problem+json')
-    expect(headers['cache-control']).toBe('no-store')
-    const problem = JSON.parse(body)
-    expect(problem).toMatchObject({
-      status,
-      code,
-      type: 'about:blank',
-      instance: expect.stringMatching(/^[\w-]+-\d+$/),
-    })
-    expect(rig.lines.some(({ id }) => id === problem.instance)).toBe(true)
-  }
-
-  test('errors are problem documents that name the code and the request', async () => {
-    await expectProblem('/v1/accounts/unknown/credential', 404, 'ACCOUNT_NOT_FOUND')
-    await expectProblem('/v1/accounts/malformed/credential', 502, 'MATERIAL_MALFORMED')
-    await expectProblem('/v1/nothing', 404, 'ROUTE_NOT_FOUND')
-    await expectProblem('/v1/accounts/test-secret/credential/', 404, 'ROUTE_NOT_FOUND')
-  })
-
-  test.each(['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TRACE'])(
-    '%s on a known path is answered 405',
-    async (method) => {
-      await expectProblem('/v1/accounts', 405, 'METHOD_NOT_ALLOWED', method)
-      await expectProblem('/v1/accounts/test-secret/credential', 405, 'METHOD_NOT_ALLOWED', method)
-      const { headers } = await rig.get('/v1/accounts', { method })
-      expect(headers['allow']).toBe('GET')
-    },
-  )
-
-  test.each([
-    ['of JSON that is broken', 'Content-Type: application/json\r\nContent-Length: 3\r\n\r\n{{{'],
-    ['of an unknown type', 'Content-Type: x/y\r\nContent-Length: 3\r\n\r\nabc'],
-    ['that is too large', 'Content-Type: application/json\r\nContent-Length: 9999\r\n\r\n{'],
-    ['that is badly chunked', 'Transfer-Encoding: chunked\r\n\r\nzz\r\n'],
-    ['that never comes', 'Content-Length: 2\r\n\r\n'],
-  ])('a body %s changes nothing about the 405', async (_what, rest) => {
-    using wire = await openWire(rig)
-    wire.write(`POST /v1/accounts HTTP/1.1\r\n${HOST}${rest}`)
-    const answer = await wire.next()
-    expect(answer.status).toBe(405)
-    expect(JSON.parse(answer.body)).toMatchObject({ code: 'METHOD_NOT_ALLOWED' })
-  })
-
-  test('HEAD is answered 405 without body', async () => {
-    using wire = await openWire(rig)
-    wire.write(`HEAD /v1/accounts HTTP/1.1\r\n${HOST}\r\n`)
-    expect((await wire.next('HEAD')).status).toBe(405)
-    wire.write(LAST)
-    expect(await wire.next()).toMatchObject({ status: 200 })
-    expect(await wire.rest()).toBe('')
-  })
-
-  test('the credential and the list are answered, and must not be stored', async () => {
-    const reply = await rig.get('/v1/accounts/test-secret/credential')
-    expect(reply).toMatchObject({ status: 200, body: CREDENTIAL_BODY })
-    expect(reply.headers['cache-control']).toBe('no-store')
-    const list = await rig.get('/v1/accounts')
-    expect(JSON.parse(list.body).accounts[0]).toEqual({ name: 'test-secret', kinds: ['credential'] })
-    expect(list.headers['cache-control']).toBe('no-store')
-  })
-
-  test('openapi.json describes every path', async () => {
-    const reply = await rig.get('/openapi.json')
-    expect(reply.status).toBe(200)
-    const document = JSON.parse(reply.body)
-    expect(document.openapi).toMatch(/^3\.1\./)
-    expect(Object.keys(document.paths).sort()).toEqual(
-      ['/openapi.json', '/provider', '/v1/accounts', '/v1/accounts/{account}/credential'].sort(),
-    )
-    expect(await rig.get('/openapi.json', { method: 'POST' })).toMatchObject({ status: 405, body: '' })
-  })
-})
-
-describe('what goes wrong behind /provider', () => {
-  let rig: Rig | undefined
-  afterEach(async () => {
-    await rig?.[Symbol.asyncDispose]()
-    rig = undefined
-  })
-
-  test.each([
-    ['absent', 'ACCOUNT_NOT_FOUND', 404],
-    ['denied by the store', 'STORE_DENIED', 502],
-    ['out', 'STORE_UNAVAILABLE', 503],
-    ['a record that lacks a member', 'MATERIAL_MALFORMED', 404],
-    ['an unexpected error', 'INTERNAL', 500],
-  ] as const)('%s has no body', async (_what, code, status) => {
-    const fail = async () => {
-      throw code === 'INTERNAL' ? new Error('{"username":"x"}') : new GmsaError(code, '{"username":"x"}')
-    }
-    rig = await makeRig({ providers: new Map([['local', makeStore(fail)]]) })
-    await expectNoBody(rig, status, code)
-  })
-
-  async function expectNoBody(on: Rig, status: number, code: string): Promise<void> {
-    using wire = await openWire(on)
-    wire.write(LAST)
-    expectBare(await wire.next(), status, code)
-    expect(await wire.rest()).toBe('')
-  }
-
-  test('a store that ignores its signal is given up after timeouts.store', async () => {
-    rig = await makeRig({
-      providers: new Map([['local', makeStore(() => new Promise(() => {}))]]),
-      config: { timeouts: { store: 50, request: 10_000 }, shutdown: { drainDelay: 0, grace: 100 } },
-    })
-    await expectNoBody(rig, 504, 'STORE_TIMEOUT')
-  })
-
-  test.each([
-    ['username', { password: 'p', domainName: 'd' }],
-    ['password', { username: 'u', domainName: 'd' }],
-    ['domainName', { username: 'u', password: 'p' }],
-    ['a string as username', { username: 1, password: 'p', domainName: 'd' }],
-    ['a value of password', { username: 'u', password: null, domainName: 'd' }],
-    ['a domainName that is not empty', { username: 'u', password: 'p', domainName: '' }],
-  ])('a record that lacks %s has no body', async (_member, record) => {
-    rig = await makeRig()
-    await rig.writeSecret('test-secret.json', JSON.stringify(record))
-    await expectNoBody(rig, 404, 'MATERIAL_MALFORMED')
-  })
-
-  test('more requests than limits.requestsPerSecond have no body, and a way back', async () => {
-    rig = await makeRig({ config: { limits: { requestsPerSecond: 3 } } })
-    using wire = await openWire(rig)
-    wire.write(GOOD.repeat(5))
-    const answers: Answer[] = []
-    for (let index = 0; index < 5; index++) answers.push(await wire.next())
-    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 429, 429])
-    for (const answer of answers.slice(3)) {
-      expectBare(answer, 429, 'RATE_LIMITED')
-      expect(answer.headers.get('retry-after')).toBe('1')
-    }
-    // Another client is not affected.
-    expect(await rig.provider('test-secret', { client: await rig.pki.ca.issue() })).toMatchObject({ status: 200 })
-  })
-
-  test('under pressure of a blocked event loop it has no body', async () => {
-    rig = await makeRig({ maxEventLoopDelay: 20 })
-    using wire = await openWire(rig)
-    const statuses = new Set<number>()
-    const deadline = performance.now() + 6_000
-    while (!statuses.has(503) && performance.now() < deadline) {
-      const until = performance.now() + 120
-      while (performance.now() < until);
-      wire.write(GOOD)
-      const answer = await wire.next()
-      statuses.add(answer.status)
-      if (answer.status !== 200) expectBare(answer, 503, 'OVERLOADED')
-    }
-    expect(statuses).toContain(503)
-  })
-
-  test('while draining it is answered with Connection: close; later requests on a connection are turned away', async () => {
-    const store = makeStore(async (_name, signal) => {
-      await new Promise((resolve) => setTimeout(resolve, 300))
-      signal.throwIfAborted()
-      return credential()
-    })
-    rig = await makeRig({
-      providers: new Map([['local', store]]),
-      config: { shutdown: { drainDelay: 100, grace: 3_000 }, cache: { maxAge: 0, serveStale: 0 } },
-    })
-    using early = await openWire(rig)
-    using pipelined = await openWire(rig)
-    pipelined.write(GOOD)
-    const stopping = rig.service.stop()
-    early.write(GOOD)
-    setTimeout(() => pipelined.write(GOOD), 200)
-    const answer = await early.next()
-    expect(answer).toMatchObject({ status: 200, body: CREDENTIAL_BODY })
-    expect(answer.headers.get('connection')).toBe('close')
-    expect(await early.rest()).toBe('')
-    expect(await pipelined.next()).toMatchObject({ status: 200 })
-    const rest = await pipelined.next().catch(() => undefined)
-    if (rest) expectBare(rest, 503, 'DRAINING')
-    await stopping
-  })
-
-  test('with mTLS switched off a CONNECT that is reset does not bring the process down', async () => {
-    const faults: unknown[] = []
-    const note = (fault: unknown) => void faults.push(fault)
-    process.on('uncaughtException', note)
-    rig = await makeRig({ plainHttp: true })
-    for (let index = 0; index < 5; index++) {
-      const socket = connect({ host: '127.0.0.1', port: rig.service.port })
-      await new Promise((resolve) => socket.once('connect', resolve))
-      socket.on('error', () => {})
-      socket.write(`CONNECT x:1 HTTP/1.1\r\n${HOST}\r\n`)
-      setTimeout(() => socket.resetAndDestroy(), 5)
-      await new Promise((resolve) => socket.once('close', resolve))
-    }
-    await new Promise((resolve) => setTimeout(resolve, 50))
-    process.off('uncaughtException', note)
-    expect(faults).toEqual([])
   })
 })

@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { rename, writeFile } from 'node:fs/promises'
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
+import { expect } from 'vitest'
 import { type Clock, systemClock } from '../../src/base/clock.ts'
 import { Secret } from '../../src/base/secret.ts'
 import type { MaterialOf } from '../../src/gmsa/material.ts'
@@ -135,9 +137,19 @@ function takeAnswer(bytes: Buffer, method: string): { answer: Answer; length: nu
   return { answer: { status, head, headers, body: bytes.subarray(end + 4, length).toString() }, length }
 }
 
-/** Opens a connection, sends these bytes, and gives all that comes until the server closes. */
+/** Expects an answer that the CCG plug-in takes for a failure: length 0 and nothing else. */
+export function expectBare(answer: Answer, status: number, code: string): void {
+  expect(answer).toMatchObject({ status, body: '' })
+  expect(answer.headers.get('content-length')).toBe('0')
+  expect(answer.headers.has('content-type')).toBe(false)
+  expect(answer.headers.has('transfer-encoding')).toBe(false)
+  expect(answer.headers.get('gmsa-error')).toBe(code)
+}
+
+/** Opens a connection, sends these bytes, and gives all that comes until the server closes. Refused handshake: nothing. */
 export async function sendAndClose(rig: Rig, bytes: string, options?: WireOptions): Promise<string> {
-  using wire = await openWire(rig, options)
+  using wire = await openWire(rig, options).catch(() => undefined)
+  if (!wire) return ''
   wire.write(bytes)
   return await wire.rest()
 }
@@ -152,6 +164,12 @@ export async function metric(rig: Rig, name: string, labels: Record<string, stri
       (line) => new RegExp(`^gmsa_provider_${name}[{ ]`).test(line) && wanted.every((each) => line.includes(each)),
     )
     .reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0)
+}
+
+/** Replaces a file in one step: whoever looks in between must not meet half of it. */
+export async function put(path: string, text: string): Promise<void> {
+  await writeFile(`${path}.new`, text, { mode: 0o600 })
+  await rename(`${path}.new`, path)
 }
 
 /** Waits until `ready` holds, looking every few milliseconds. */

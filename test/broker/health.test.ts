@@ -1,0 +1,191 @@
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import { type ErrorCode, GmsaError } from '../../src/base/errors.ts'
+import { type Health, watchHealth } from '../../src/broker/health.ts'
+import { movableClock } from '../fakes/clock.ts'
+import { memoryStore } from '../fakes/memory-provider.ts'
+
+const INTERVAL = 15_000
+const error = (code: ErrorCode) => new GmsaError(code, 'as told', { reason: 'refused' })
+const out = error('STORE_UNAVAILABLE')
+
+let health: Health | undefined
+afterEach(() => health?.[Symbol.dispose]())
+
+function rig() {
+  const clock = movableClock()
+  const stores = [memoryStore('one'), memoryStore('two')] as const
+  const lines: string[] = []
+  const ignore = () => {}
+  const keep = (fields: object, message: string) => void lines.push(`${Reflect.get(fields, 'provider')} ${message}`)
+  const log = { trace: ignore, debug: ignore, info: keep, warn: keep, error: keep }
+  const onChange = vi.fn()
+  const providers = new Map(stores.map(({ provider }) => [provider.name, provider]))
+  const watched = watchHealth({ providers, clock, log, timeout: 5_000, interval: INTERVAL, onChange })
+  health = watched
+  const up = () => Object.fromEntries(watched.all().map((each) => [each.provider, each.up]))
+  return { clock, one: stores[0], two: stores[1], lines, onChange, health: watched, up }
+}
+
+describe('probes', () => {
+  test('say nothing before the first answer, and then which stores are up', async () => {
+    const { health, one, two, up } = rig()
+    expect(up()).toEqual({ one: undefined, two: undefined })
+    expect(health.ready()).toBe(false)
+    two.fail(out)
+    await health.probeAll()
+    expect(up()).toEqual({ one: true, two: false })
+    expect(health.all()[1]?.error).toBe(out)
+    expect(health.ready()).toBe(true)
+    expect([one.probes, two.probes]).toEqual([1, 1])
+  })
+
+  test('come again after the interval', async () => {
+    const { clock, health, one } = rig()
+    await health.probeAll()
+    await clock.advance(INTERVAL - 1)
+    expect(one.probes).toBe(1)
+    await clock.advance(1)
+    expect(one.probes).toBe(2)
+    await clock.advance(INTERVAL)
+    expect(one.probes).toBe(3)
+  })
+
+  test('come sooner while a store is out, at growing distances', async () => {
+    const { clock, health, one } = rig()
+    one.fail(out)
+    await health.probeAll()
+    const at: number[] = []
+    for (let second = 1; second <= 60; second += 1) {
+      const before = one.probes
+      await clock.advance(1_000)
+      if (one.probes > before) at.push(second)
+    }
+    expect(at).toEqual([1, 3, 7, 15, 30, 45, 60])
+  })
+
+  test('find a store that was out at the start within the second', async () => {
+    const { clock, health, one, two } = rig()
+    one.fail(out)
+    two.fail(out)
+    await health.probeAll()
+    expect(health.ready()).toBe(false)
+    one.fail(undefined)
+    await clock.advance(1_000)
+    expect(health.ready()).toBe(true)
+  })
+
+  test('of a store that hangs end at the deadline, hold up no other, and do not pile up', async () => {
+    const { clock, health, one, two, up } = rig()
+    const release = one.hold({ ignoreSignal: true })
+    const rounds = [health.probeAll(), health.probeAll()]
+    await clock.advance(0)
+    expect(up()).toEqual({ one: undefined, two: true })
+    expect(one.probes).toBe(1)
+    expect(two.probes).toBe(1)
+    await clock.advance(5_000)
+    await Promise.all(rounds)
+    expect(up()).toEqual({ one: false, two: true })
+    expect(health.all()[0]?.error).toMatchObject({ code: 'STORE_TIMEOUT' })
+    release()
+    await clock.advance(1_000)
+    expect(up()).toEqual({ one: true, two: true })
+  })
+
+  test('that fail by a bug count as down, and as INTERNAL', async () => {
+    const { health, one } = rig()
+    one.fail(new TypeError('bug'))
+    await health.probeAll()
+    expect(health.all()[0]).toMatchObject({ up: false, error: { code: 'INTERNAL' } })
+  })
+
+  test('end with the watch', async () => {
+    const { clock, health, one } = rig()
+    health[Symbol.dispose]()
+    await clock.advance(10 * INTERVAL)
+    expect(one.probes).toBe(0)
+    expect(clock.pending).toBe(0)
+  })
+})
+
+describe('what reads meet', () => {
+  test.each([undefined, 'ACCOUNT_NOT_FOUND', 'MATERIAL_MALFORMED'] as const)('%s is an answer: up', (code) => {
+    const { health, up } = rig()
+    health.note('one', code && error(code))
+    expect(up()).toEqual({ one: true, two: undefined })
+    expect(health.ready()).toBe(true)
+  })
+
+  test.each(['STORE_UNAVAILABLE', 'STORE_TIMEOUT'] as const)('%s is none: down', (code) => {
+    const { health, up } = rig()
+    health.note('one', error(code))
+    expect(up()).toEqual({ one: false, two: undefined })
+    expect(health.ready()).toBe(false)
+  })
+
+  test.each(['STORE_DENIED', 'INTERNAL'] as const)('%s for one record says nothing of the store', (code) => {
+    const { health, up, onChange } = rig()
+    health.note('one', error(code))
+    expect(up()).toEqual({ one: undefined, two: undefined })
+    health.note('one')
+    health.note('one', error(code))
+    expect(up()).toEqual({ one: true, two: undefined })
+    health.note('one', out)
+    health.note('one', error(code))
+    expect(up()).toEqual({ one: false, two: undefined })
+    expect(onChange.mock.calls).toEqual([
+      ['one', true],
+      ['one', false],
+    ])
+  })
+
+  test('a refusal of the probe is the store refusing us', async () => {
+    const { health, one, up } = rig()
+    one.fail(error('STORE_DENIED'))
+    await health.probeAll()
+    expect(up()).toEqual({ one: false, two: true })
+  })
+
+  test('once up, readiness stays; and a name that is no store changes nothing', () => {
+    const { health, up } = rig()
+    health.note('one')
+    health.note('one', out)
+    health.note('three')
+    expect(health.ready()).toBe(true)
+    expect(up()).toEqual({ one: false, two: undefined })
+  })
+})
+
+describe('telling others', () => {
+  test('happens once for each change', async () => {
+    const { health, onChange } = rig()
+    for (const each of [undefined, undefined, out, out, error('STORE_TIMEOUT'), undefined]) health.note('one', each)
+    expect(onChange.mock.calls).toEqual([
+      ['one', true],
+      ['one', false],
+      ['one', true],
+    ])
+  })
+
+  test('in the log is a line when a store goes out and when it is back, none when all is well from the start', async () => {
+    const { clock, health, lines } = rig()
+    health.note('one')
+    expect(lines).toEqual([])
+    health.note('one', out)
+    await clock.advance(20_000)
+    expect(lines).toEqual(['one store is out', 'one store answers again'])
+  })
+
+  test('in the log stays readable when a store answers every other call', async () => {
+    const { clock, health, one, lines, onChange } = rig()
+    const probing = one.hold()
+    for (let call = 0; call < 1_000; call += 1) {
+      health.note('one', call % 2 === 0 ? out : undefined)
+      await clock.advance(1)
+    }
+    expect(onChange).toHaveBeenCalledTimes(1_000)
+    expect(lines.filter((line) => line.startsWith('one'))).toEqual(['one store is out'])
+    probing()
+    await clock.advance(30_000)
+    expect(lines.filter((line) => line.startsWith('one'))).toEqual(['one store is out', 'one store answers again'])
+  })
+})
