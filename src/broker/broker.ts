@@ -134,21 +134,21 @@ export function openBroker(options: BrokerOptions): Broker {
     async [Symbol.asyncDispose]() {
       health[Symbol.dispose]()
       for (const watch of watches) watch?.[Symbol.dispose]()
-      await Promise.all([...providers.values()].map(close))
+      await Promise.all([...providers.values()].map((provider) => close(provider, options)))
     },
-  }
-
-  /** A store that fails to close, or hangs at it, must not keep the others open. */
-  async function close(provider: Provider): Promise<void> {
-    try {
-      await withDeadline(async () => provider[Symbol.asyncDispose](), options.timeout, clock)
-    } catch (thrown) {
-      log.warn({ provider: provider.name, problem: toGmsaError(thrown).message }, 'store not closed in order')
-    }
   }
 
   function offers(name: string, kind: Deliverable): boolean {
     return providers.get(entryOf(name)?.provider ?? '')?.reads[kind] !== undefined
+  }
+}
+
+/** A store that fails to close, or hangs at it, must not keep the others open. Never rejects. */
+async function close(provider: Provider, { timeout, clock, log }: BrokerOptions): Promise<void> {
+  try {
+    await withDeadline(async () => provider[Symbol.asyncDispose](), timeout, clock)
+  } catch (thrown) {
+    log.warn({ provider: provider.name, problem: toGmsaError(thrown).message }, 'store not closed in order')
   }
 }
 

@@ -48,23 +48,10 @@ const OUTAGES: ReadonlySet<string> = new Set(['STORE_UNAVAILABLE', 'STORE_TIMEOU
 /** A cache with single flight, and stale answers while the store is out. A load has to end by itself. */
 export function makeCache<T>(options: CacheOptions): Cache<T> {
   const { clock, maxAge, absentAge = 5_000, bound = 1_000, onResult = () => {} } = options
-  const pinnedEntries = new Map<string, Entry<T>>()
-  const otherEntries = new Map<string, Entry<T>>()
-
-  function entryFor(key: string, pinned: boolean): Entry<T> {
-    const entries = pinned ? pinnedEntries : otherEntries
-    const known = entries.get(key)
-    if (known && pinned) return known
-    const entry = known ?? { outdated: false, flight: undefined }
-    // Least recently used first: a Map keeps the order of insertion.
-    if (known) entries.delete(key)
-    entries.set(key, entry)
-    if (!pinned && entries.size > bound) entries.delete(entries.keys().next().value ?? key)
-    return entry
-  }
+  const entries = makeEntries<T>(bound)
 
   function get(key: string, pinned: boolean, load: () => Promise<T>): Promise<Cached<T>> {
-    const entry = entryFor(key, pinned)
+    const entry = entries.of(key, pinned)
     const now = clock.monotonic()
     if (!entry.outdated) {
       if (entry.good && now - entry.good.at < maxAge) {
@@ -124,14 +111,32 @@ export function makeCache<T>(options: CacheOptions): Cache<T> {
   }
 
   function invalidate(matches: (key: string) => boolean = () => true): void {
-    for (const entries of [pinnedEntries, otherEntries]) {
-      for (const [key, entry] of entries) {
-        if (!matches(key)) continue
-        entry.outdated = true
-        entry.flight = undefined
-      }
+    for (const [key, entry] of entries.all()) {
+      if (!matches(key)) continue
+      entry.outdated = true
+      entry.flight = undefined
     }
   }
 
   return { get, invalidate }
+}
+
+/** The entries by key: all pinned ones, and of the others those used last. */
+function makeEntries<T>(bound: number) {
+  const pinnedOnes = new Map<string, Entry<T>>()
+  const others = new Map<string, Entry<T>>()
+
+  function of(key: string, pinned: boolean): Entry<T> {
+    const entries = pinned ? pinnedOnes : others
+    const known = entries.get(key)
+    if (known && pinned) return known
+    const entry = known ?? { outdated: false, flight: undefined }
+    // Least recently used first: a Map keeps the order of insertion.
+    if (known) entries.delete(key)
+    entries.set(key, entry)
+    if (!pinned && entries.size > bound) entries.delete(entries.keys().next().value ?? key)
+    return entry
+  }
+
+  return { of, all: () => [...pinnedOnes, ...others] }
 }

@@ -103,14 +103,15 @@ export function watchHealth(options: HealthOptions): Health {
 
   /** Asks the stores whose time has come, each once at a time: a probe may take longer than the interval. */
   async function probeDue(now: number): Promise<void> {
-    const running = [...providers].map(([name, provider]) => {
+    const running: Promise<void>[] = []
+    for (const [name, provider] of providers) {
       const state = states.get(name)
-      if (!state || (state.nextProbe > now && !state.probe)) return undefined
+      if (!state || (state.nextProbe > now && !state.probe)) continue
       state.probe ??= probe(name, provider, state).finally(() => {
         state.probe = undefined
       })
-      return state.probe
-    })
+      running.push(state.probe)
+    }
     await Promise.all(running)
   }
 

@@ -71,22 +71,13 @@ export async function openHostFiles(options: HostFilesOptions): Promise<HostFile
       log.warn({ file: client.certificate }, 'the plug-in certificate is not valid now')
     const pfx = await makePfx(client, certificatePem, keyPem)
     const ca = toPem(authorities.value.certificates)
-    await writeAll({
+    await writeAll(join(base, 'ssl'), {
       ca: { 'ca.crt': ca, 'tls.crt': ca },
       server: { 'ca.crt': ca, 'tls.crt': toPem(parseCertificates(server.value.certificatePem, 'server certificate')) },
       client: { 'ca.crt': ca, 'tls.crt': toPem(certificates), 'tls.pfx': pfx },
     })
     written = digest
     options.onClientCertificate(leaf.validToDate)
-  }
-
-  async function writeAll(folders: Record<string, Record<string, string | Uint8Array>>): Promise<void> {
-    await makePrivateDirectory(join(base, 'ssl'))
-    for (const [folder, files] of Object.entries(folders)) {
-      await makePrivateDirectory(join(base, 'ssl', folder))
-      for (const [name, bytes] of Object.entries(files))
-        await writeFileAtomically(join(base, 'ssl', folder, name), bytes)
-    }
   }
 
   function debugLogEnabled(): boolean {
@@ -153,6 +144,15 @@ async function readClientFile(path: string): Promise<Buffer> {
     return await readFile(path)
   } catch (error) {
     throw new GmsaError('CONFIG_INVALID', `${path}: can't be read (${(error as NodeJS.ErrnoException).code})`)
+  }
+}
+
+/** Writes folders of files, all of them private. */
+async function writeAll(base: string, folders: Record<string, Record<string, string | Uint8Array>>): Promise<void> {
+  await makePrivateDirectory(base)
+  for (const [folder, files] of Object.entries(folders)) {
+    await makePrivateDirectory(join(base, folder))
+    for (const [name, bytes] of Object.entries(files)) await writeFileAtomically(join(base, folder, name), bytes)
   }
 }
 

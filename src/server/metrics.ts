@@ -73,17 +73,7 @@ export function makeMetrics(options: MetricsOptions): Metrics {
     { version: options.version, commit: options.commit, node: process.version },
     1,
   )
-  if (options.ccgDebugLog) {
-    const enabled = options.ccgDebugLog
-    new Gauge({
-      name: `${PREFIX}ccg_debug_log_enabled`,
-      help: "Whether the CCG plug-in's debug switch is on, with which it writes passwords to the event log.",
-      registers,
-      collect() {
-        this.set(enabled() ? 1 : 0)
-      },
-    })
-  }
+  if (options.ccgDebugLog) addDebugLogGauge(registry, options.ccgDebugLog)
   collectDefaultMetrics({ register: registry })
   for (const name of MISNAMED) registry.removeSingleMetric(name)
   for (const result of ['fresh', 'miss', 'joined', 'stale']) cacheReads.inc({ result }, 0)
@@ -125,6 +115,17 @@ export function makeMetrics(options: MetricsOptions): Metrics {
     },
     certificateExpiry: (role, at) => expiry.set({ role }, seconds(at)),
   }
+}
+
+function addDebugLogGauge(registry: Registry, enabled: () => boolean): void {
+  new Gauge({
+    name: `${PREFIX}ccg_debug_log_enabled`,
+    help: "Whether the CCG plug-in's debug switch is on, with which it writes passwords to the event log.",
+    registers: [registry],
+    collect() {
+      this.set(enabled() ? 1 : 0)
+    },
+  })
 }
 
 function seconds(date: Date): number {

@@ -1,4 +1,4 @@
-import { createHash, createPrivateKey, X509Certificate } from 'node:crypto'
+import { constants, createHash, createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { createSecureContext, type SecureContextOptions } from 'node:tls'
 import type { Clock } from '../base/clock.ts'
@@ -194,6 +194,8 @@ function assemble(
     ca: authorities.value.certificates.map(String),
     minVersion: 'TLSv1.2',
     maxVersion: 'TLSv1.3',
+    // Who a client is was decided at its handshake: there is no second one on the same connection.
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
   }
   createSecureContext(secureOptions)
   const trust = oldTrust ?? {

@@ -2,7 +2,7 @@ import { connect } from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
 import { GmsaError } from '../../src/base/errors.ts'
 import { makeRig, type Rig } from '../fakes/rig.ts'
-import { type Answer, CREDENTIAL_BODY, credential, expectBare, GOOD, LAST, makeStore, openWire } from './wire.ts'
+import { type Answer, CREDENTIAL_BODY, eventually, expectBare, GOOD, LAST, makeStore, openWire } from './wire.ts'
 
 describe('what goes wrong behind /provider', () => {
   let rig: Rig | undefined
@@ -86,29 +86,32 @@ describe('what goes wrong behind /provider', () => {
     expect(statuses).toContain(503)
   })
 
-  test('while draining it is answered with Connection: close; later requests on a connection are turned away', async () => {
-    const store = makeStore(async (_name, signal) => {
-      await new Promise((resolve) => setTimeout(resolve, 300))
-      signal.throwIfAborted()
-      return credential()
-    })
-    rig = await makeRig({
-      providers: new Map([['local', store]]),
-      config: { shutdown: { drainDelay: 100, grace: 3_000 }, cache: { maxAge: 0, serveStale: 0 } },
-    })
-    using early = await openWire(rig)
-    using pipelined = await openWire(rig)
-    pipelined.write(GOOD)
-    const stopping = rig.service.stop()
-    early.write(GOOD)
-    setTimeout(() => pipelined.write(GOOD), 200)
-    const answer = await early.next()
+  test('after the listener closed a connection gets its first request answered, and later ones 503', async () => {
+    const on = await makeRig()
+    rig = on
+    using first = await openWire(on)
+    using second = await openWire(on)
+    second.write(GOOD)
+    expect(await second.next()).toMatchObject({ status: 200 })
+    for (const wire of [first, second]) wire.write(GOOD.slice(0, 30))
+    // The service has met these bytes: it answers what came after them.
+    expect(await on.provider('test-secret')).toMatchObject({ status: 200 })
+    const stopping = on.service.stop()
+    const refused = () =>
+      on.provider('test-secret').then(
+        () => false,
+        () => true,
+      )
+    await eventually(refused, 'the listener is closed')
+    for (const wire of [first, second]) wire.write(GOOD.slice(30))
+    const answer = await first.next()
     expect(answer).toMatchObject({ status: 200, body: CREDENTIAL_BODY })
     expect(answer.headers.get('connection')).toBe('close')
-    expect(await early.rest()).toBe('')
-    expect(await pipelined.next()).toMatchObject({ status: 200 })
-    const rest = await pipelined.next().catch(() => undefined)
-    if (rest) expectBare(rest, 503, 'DRAINING')
+    const late = await second.next()
+    expectBare(late, 503, 'DRAINING')
+    expect(late.headers.get('connection')).toBe('close')
+    expect(late.headers.get('retry-after')).toBe('1')
+    for (const wire of [first, second]) expect(await wire.rest()).toBe('')
     await stopping
   })
 

@@ -30,6 +30,9 @@ afterEach(async () => {
 
 const write = (name: string, content: string | Uint8Array) => writeFile(join(directory, name), content, { mode: 0o600 })
 
+/** mkfifo(1) has no equal in Node. */
+const makePipe = (name: string) => execFileSync('sh', ['-c', 'mkfifo -m 600 "$0"', join(directory, name)])
+
 async function read(secret = 'svc', name = 'svc') {
   const credential = await provider.reads.credential?.({ name, secret, options: {} }, AbortSignal.timeout(5_000))
   if (!credential) throw new Error('offers no credential')
@@ -126,7 +129,7 @@ describe('what lies in the place of a file', () => {
   })
 
   test('a named pipe is refused and holds nobody up', async () => {
-    execFileSync('mkfifo', ['-m', '600', join(directory, 'svc.yaml')])
+    makePipe('svc.yaml')
     const started = performance.now()
     await failure(read(), 'MATERIAL_MALFORMED')
     expect(performance.now() - started).toBeLessThan(2_000)
@@ -134,7 +137,7 @@ describe('what lies in the place of a file', () => {
 
   test('a named pipe among the members is refused and holds nobody up', async () => {
     await FORMS['folder of members'].put(directory, 'svc', { username: 'svc', domainName: 'ad.test' })
-    execFileSync('mkfifo', ['-m', '600', join(directory, 'svc', 'password')])
+    makePipe('svc/password')
     const error = await failure(read(), 'MATERIAL_MALFORMED')
     expect(error.message).toContain('password')
   })

@@ -2,6 +2,7 @@ import { execFile, execFileSync } from 'node:child_process'
 import { chmod, chown, rename, rm, statfs, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { systemClock } from '../../../src/base/clock.ts'
@@ -10,7 +11,7 @@ import { failure } from '../../contract/provider-contract.ts'
 import { FORMS, type SecretsFolder, secretsFolder, swapVolume } from './forms.ts'
 
 const run = promisify(execFile)
-const program = join(import.meta.dirname, 'read-one.ts')
+const program = fileURLToPath(import.meta.resolve('./read-one.ts'))
 const RECORD = JSON.stringify({ username: 'svc', password: 'pa55', domainName: 'ad.test' })
 const TMPFS = 0x01021994
 
@@ -34,9 +35,12 @@ function succeeds(command: string, args: string[], uid?: number): boolean {
   }
 }
 
-/** Skips by name and with its reason, so that it is seen. */
+/** Where it can not be shown it is skipped with its reason. */
 const testWhere = (holds: boolean, reason: string) => (name: string, body: () => Promise<void>) =>
-  holds ? test(name, body) : test.skip(`${name} [skipped: ${reason}]`, body)
+  test(name, async ({ skip }) => {
+    skip(!holds, reason)
+    await body()
+  })
 const testOnDisk = testWhere(onDisk, 'the folder for temporary files is in memory')
 
 async function reading(mode: number, { directory }: SecretsFolder, allowReadable = false) {
