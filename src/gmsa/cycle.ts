@@ -1,4 +1,4 @@
-/** [MS-GKDI] 3.1.4.1.3: every key starts and ends on the edge of a ten-hour cycle, counted from 1601. In ms. */
+/** [MS-GKDI]: every key starts and ends on the edge of a ten-hour cycle, counted from 1601. In ms. */
 const CYCLE = 36_000_000
 /** 1601-01-01 in ms since 1970. */
 const EPOCH = -11_644_473_600_000

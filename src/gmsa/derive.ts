@@ -86,15 +86,14 @@ export function makeKeyDeriver(options: KeyDeriverOptions = {}): KeyDeriver {
     async deriveKeys(schedule, { realm, salt, enctypes }) {
       const { acceptor, initiator, notes } = schedule
       if (initiator.length === 0) throw unusable(notes.includes('kvno-unknown'))
+      const wanted = acceptor.flatMap((each) => enctypes.map((enctype) => ({ ...each, enctype })))
       const keys = await Promise.all(
-        acceptor.flatMap(({ password, kvno, phase, start }) =>
-          enctypes.map(async (enctype): Promise<KerberosKey[]> => {
-            const key = await keyOf(password, enctype, salt)
-            return kvno
-              ? [{ kvno: kvno.value, enctype: enctype.number, key, phase, ...(start !== undefined && { start }) }]
-              : []
-          }),
-        ),
+        wanted.map(async ({ password, kvno, phase, start, enctype }): Promise<KerberosKey[]> => {
+          const key = await keyOf(password, enctype, salt)
+          if (!kvno) return []
+          const named = { kvno: kvno.value, ...(kvno.from === 'prediction' && { predicted: true as const }) }
+          return [{ ...named, enctype: enctype.number, key, phase, ...(start !== undefined && { start }) }]
+        }),
       )
       return { kind: 'kerberos-keys', realm, salt, keys: keys.flat() }
     },

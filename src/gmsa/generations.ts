@@ -9,6 +9,11 @@ const WINDOW_TICKS = BigInt(WINDOW) * TICKS_PER_MS
 /** About a hundred years in ms: no interval is longer in our arithmetic, whatever its 64 bits say. */
 const FOREVER = 3_155_760_000_000
 const MAX_KVNO = 0xffff_ffff
+/**
+ * A kvno read this close to the change may be from after it: the blob was some way on the road, so our idea of the
+ * change is a little late.
+ */
+const TOO_CLOSE = 5_000
 
 /**
  * What names a kvno: the directory, read for this very password; the order, for it writes an old and a new password
@@ -40,7 +45,8 @@ export interface Reading {
   readonly receivedAt: number
   /**
    * msDS-KeyVersionNumber, read from the same server and **after** the blob, because the read of the blob may itself
-   * set off the change; or as configured. Absent where it is not known. `readAt` is when that second answer arrived.
+   * set off the change; or as configured. Absent where it is not known. `readAt` is when that second answer arrived:
+   * later than five seconds before the change it is not used, for the directory may have changed already.
    * `confirmed`: read once more after the schedule had called it doubtful, and still the same.
    */
   readonly kvno?: { readonly value: number; readonly readAt: number; readonly confirmed?: boolean }
@@ -89,7 +95,7 @@ export function joinReading(reading: Reading, before: readonly Generation[]): Fa
   const seen = look(reading, before)
   const edge = nearestEdge(seen.end)
   const { kvno, note } = settleKvno(reading, seen, before)
-  const known = note === 'confirmed' ? before.filter((each) => isUnder(each, seen.inForce, kvno)) : before
+  const known = note === 'confirmed' ? before.filter((each) => isBelow(each, seen.inForce, kvno)) : before
   const ofPassword = (password: Secret) => known.find((each) => each.password === password)
   const { rollover } = seen
 
@@ -102,15 +108,7 @@ export function joinReading(reading: Reading, before: readonly Generation[]): Fa
   const next = nextGeneration(seen, edge, kvno, known)
   const previous = previousGeneration(seen, edge, kvno, known)
   const family = [inForce, next, previous].filter((each) => each !== undefined)
-  const others = known.filter(
-    (each) =>
-      each.kvno !== undefined &&
-      !isLater(each, edge) &&
-      !family.some(
-        ({ password, kvno }) =>
-          each.password === password && (each.kvno?.from === 'prediction' || each.kvno?.value === kvno?.value),
-      ),
-  )
+  const others = known.filter((each) => each.kvno && !isLater(each, edge) && !isReplaced(each, family))
   const notes: ScheduleNote[] = []
   if (note === 'kvno-doubtful' || note === 'kvno-raised') notes.push(note)
   if (!inForce) notes.push('in-force-unknown')
@@ -125,6 +123,20 @@ export function joinReading(reading: Reading, before: readonly Generation[]): Fa
     inWindow: seen.inWindow,
     notes,
   }
+}
+
+/**
+ * Whether a member of the family stands for what was known before: the same password with a better number or the
+ * same, or, where the old number was a guess, another password that had its time or its number.
+ */
+function isReplaced({ password, kvno, start }: Generation, family: readonly Generation[]): boolean {
+  return family.some((member) => {
+    const number = member.kvno?.value
+    if (kvno?.from !== 'prediction') return member.password === password && number === kvno?.value
+    const sameTime = start !== undefined && member.start === start
+    const overtaken = isFirm(member.kvno) && member.kvno.from === 'directory' && member.kvno.value <= kvno.value
+    return member.password === password || sameTime || overtaken
+  })
 }
 
 /** Decides what the blob's two passwords are. Only Q tells the window; U is taken for the interval, where it fits. */
@@ -150,8 +162,11 @@ function look({ blob, receivedAt, rollover }: Reading, before: readonly Generati
 
 const endsAt = ({ end }: Generation, time: number) => end !== undefined && nearestEdge(end) === nearestEdge(time)
 const isLater = ({ start }: Generation, edge: number) => start !== undefined && start >= edge
-const isUnder = (each: Generation, inForce: Secret | undefined, kvno: Kvno | undefined) =>
-  each.password === inForce || (each.kvno?.value ?? 0) < (kvno?.value ?? 0)
+/** What can still be true when the directory insists on this kvno for the password in force. */
+function isBelow({ password, kvno }: Generation, inForce: Secret | undefined, confirmed: Kvno | undefined): boolean {
+  const [value, limit] = [kvno?.value ?? 0, confirmed?.value ?? 0]
+  return value < limit || (value === limit && password === inForce)
+}
 
 /** A kvno that is more than a guess. */
 const isFirm = (kvno: Kvno | undefined): kvno is Kvno => kvno !== undefined && kvno.from !== 'prediction'
@@ -169,7 +184,7 @@ function settleKvno({ kvno: read }: Reading, { inForce, end, previous }: Seen, b
   if (!inForce) return {}
   const own = before.filter(({ password }) => password === inForce).flatMap(({ kvno }) => (kvno ? [kvno] : []))
   const fallback = optional('kvno', own.toSorted(byFirmness)[0] ?? successor(previous, before))
-  if (!read || read.readAt >= end) return fallback
+  if (!read || read.readAt >= end - TOO_CLOSE) return fallback
   const { value } = read
   if (!(Number.isSafeInteger(value) && value >= 1 && value <= MAX_KVNO)) return { ...fallback, note: 'kvno-doubtful' }
   const kvno = { value, from: 'directory' } as const

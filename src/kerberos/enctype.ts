@@ -55,7 +55,7 @@ export interface EnctypeChoice {
 
 /**
  * Which enctypes an account's keys are made for: those named in the configuration, or else both AES types, as far as
- * msDS-SupportedEncryptionTypes (`supported`) has them. The attribute being absent or 0 says nothing ([MS-KILE] 3.3.5.7).
+ * msDS-SupportedEncryptionTypes (`supported`) has them. The attribute being absent or 0 says nothing.
  * Throws MATERIAL_MALFORMED where nothing is left: an empty keytab would take the place of one that works.
  */
 export function chooseEnctypes(named?: readonly EnctypeWord[], supported?: number): EnctypeChoice {

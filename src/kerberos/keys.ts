@@ -14,6 +14,8 @@ export interface KerberosKey {
   readonly enctype: EnctypeNumber
   readonly key: Secret
   readonly phase: Phase
+  /** The kvno was not read but expected: one more than the last. */
+  readonly predicted?: true
   /** When the key came or comes into force, in ms since 1970: the time of its keytab entry. Absent where unknown. */
   readonly start?: number
 }

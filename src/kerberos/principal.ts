@@ -62,8 +62,8 @@ export function parsePrincipal(
 
 /** The text of a principal, with separators and control characters escaped as krb5_unparse_name does. */
 export function formatPrincipal({ components, realm }: Principal): string {
-  const escape = (part: string) => part.replace(/[\\/@\n\t\b\0]/g, (character) => ESCAPED[character] ?? character)
-  return `${components.map(escape).join('/')}@${escape(realm)}`
+  const written = (part: string) => part.replace(/[\\/@\n\t\x08\0]/g, (character) => ESCAPED[character] ?? character)
+  return `${components.map(written).join('/')}@${written(realm)}`
 }
 
 /** Whether both name the same principal: realm and components, case and all; the name type does not matter. */
