@@ -2,7 +2,7 @@ import { createPrivateKey, type X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { GmsaError } from '../base/errors.ts'
 import { isValidAt, parseCertificates, type TlsMaterial } from '../server/tls.ts'
-import { chainsTo } from '../server/trust.ts'
+import { chainRefusal, chainsTo } from '../server/trust.ts'
 
 const DAY = 86_400_000
 /** id-kp-clientAuth, RFC 5280 4.2.1.12. */
@@ -38,10 +38,24 @@ export async function describeClient(
   if (usages && !usages.includes(CLIENT_AUTH)) {
     throw new GmsaError('CONFIG_INVALID', `${client.certificate}: its usages do not include client authentication`)
   }
-  if (material && !chainsTo(leaf, material.trust, now, intermediates)) {
-    throw new GmsaError('CONFIG_INVALID', `${client.certificate}: does not chain to tls.clientCa`)
-  }
+  const refusal = material && refusalOf(leaf, intermediates, material, now)
+  if (refusal) throw new GmsaError('CONFIG_INVALID', `${client.certificate}: ${refusal}`)
   return `${leaf.subject.replaceAll('\n', ', ')}, ${remaining(leaf, now)}`
+}
+
+/** With a CRL a chain counts only where the CA file itself has all of it: what clients send along is not seen then. */
+function refusalOf(
+  leaf: X509Certificate,
+  sent: readonly X509Certificate[],
+  { trust, revocations }: TlsMaterial,
+  now: number,
+): string | undefined {
+  const refusal = chainRefusal(leaf, trust, now)
+  if (refusal === 'revoked') return 'revoked by tls.crl'
+  if (!refusal || (!revocations && chainsTo(leaf, trust, now, sent))) return undefined
+  return revocations
+    ? 'does not chain to tls.clientCa, where with a CRL every intermediate belongs'
+    : 'does not chain to tls.clientCa'
 }
 
 function expectValid(leaf: X509Certificate, what: string, now: number): void {

@@ -62,7 +62,7 @@ export function parsePrincipal(
 
 /** The text of a principal, with separators and control characters escaped as krb5_unparse_name does. */
 export function formatPrincipal({ components, realm }: Principal): string {
-  const written = (part: string) => part.replace(/[\\/@\n\t\x08\0]/g, (character) => ESCAPED[character] ?? character)
+  const written = (part: string) => Array.from(part, (character) => ESCAPED[character] ?? character).join('')
   return `${components.map(written).join('/')}@${written(realm)}`
 }
 

@@ -17,6 +17,9 @@ export function toRequestError(thrown: unknown): GmsaError {
   return new GmsaError('INTERNAL', 'unexpected error', { cause: thrown })
 }
 
+/** Seconds after which to ask again where the store did not say: an outage is seldom over sooner. */
+const RETRY_AFTER = 5
+
 /** What the client is told: a denied account looks exactly like an absent one. */
 function shownCode(code: ErrorCode): ErrorCode {
   return code === 'ACCOUNT_FORBIDDEN' ? 'ACCOUNT_NOT_FOUND' : code
@@ -42,7 +45,8 @@ export function answerError(
   request.notes.problem = error.message
   const code = shownCode(error.code)
   reply.code(error.status).header('gmsa-error', code).header('cache-control', 'no-store')
-  if (error.retryAfter !== undefined) reply.header('retry-after', error.retryAfter)
+  const retryAfter = error.retryAfter ?? (error.code === 'STORE_UNAVAILABLE' ? RETRY_AFTER : undefined)
+  if (retryAfter !== undefined) reply.header('retry-after', retryAfter)
   if (closeConnection) reply.header('connection', 'close')
   if (bare || !request.url.startsWith(PROBLEM_PATHS)) return reply.header('content-length', 0).send()
   return reply.type('application/problem+json').send(

@@ -88,7 +88,7 @@ export function makePeers({ trust, policy, clock }: PeersOptions): Peers {
     if (refusal || judgedUnder === current) return refusal
     const sameFile = verifiedUnder.authorities === current.authorities
     // TLS has verified the chain itself, over this very file. What it does not look at is revocation.
-    const broken = sameFile && current.revoked.size === 0 ? undefined : chainRefusalOf(client, current)
+    const broken = sameFile && current.revoked.length === 0 ? undefined : chainRefusalOf(client, current)
     if (broken) return broken === 'untrusted' && sameFile ? 'undecidable' : broken
     peer.judgedUnder = current
     return undefined

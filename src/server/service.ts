@@ -63,7 +63,7 @@ export interface Service {
 const HANDSHAKE_TIMEOUT = 10_000
 /** Given to the closing of stores and files even when answers took all of the grace, in ms. */
 const TIDY_UP = 100
-const NO_TRUST: Trust = { authorities: [], revoked: new Map() }
+const NO_TRUST: Trust = { authorities: [], revoked: [] }
 
 /** The parts that come up one after the other, and that others look at meanwhile. */
 interface Parts {

@@ -5,7 +5,7 @@ import type { Clock } from '../base/clock.ts'
 import { GmsaError, toGmsaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { watchFiles } from '../base/watch.ts'
-import type { Trust } from './trust.ts'
+import type { RevokedSerials, Trust } from './trust.ts'
 
 /** Paths of PEM files. */
 export interface TlsFiles {
@@ -38,7 +38,7 @@ interface Authorities {
 }
 
 interface Revocations {
-  readonly revoked: ReadonlyMap<string, ReadonlySet<string>>
+  readonly revoked: readonly RevokedSerials[]
   /** The earliest nextUpdate, ms since 1970. */
   readonly nextUpdate: number
 }
@@ -200,7 +200,7 @@ function assemble(
   createSecureContext(secureOptions)
   const trust = oldTrust ?? {
     authorities: authorities.value.certificates,
-    revoked: revocations?.value.revoked ?? new Map<string, ReadonlySet<string>>(),
+    revoked: revocations?.value.revoked ?? [],
   }
   return { certificate, authorities, revocations, trust, secureOptions }
 }
@@ -240,16 +240,14 @@ async function loadRevocations(
   if (old?.revocations?.digest === digest) return old.revocations
   // Loaded only where a CRL is configured: the ASN.1 libraries cost start-up time and memory.
   const { parseCrls } = await import('../crypto/crl.ts')
-  const issuers = authorities.value.certificates.map((each) => each.toString())
-  const lists = await parseCrls(bytes, issuers).catch((error: unknown) => {
+  const { certificates } = authorities.value
+  const pems = certificates.map((each) => each.toString())
+  const lists = await parseCrls(bytes, pems).catch((error: unknown) => {
     throw new GmsaError('CONFIG_INVALID', `${files.crl}: ${error instanceof RangeError ? error.message : 'not a CRL'}`)
   })
-  const revoked = new Map<string, Set<string>>()
-  for (const list of lists) {
-    const serials = revoked.get(list.issuer) ?? new Set()
-    for (const serial of list.revoked) serials.add(serial)
-    revoked.set(list.issuer, serials)
-  }
+  const revoked = lists.map(({ issuer, revoked: serials }) => {
+    return { issuers: certificates.filter(({ subject }) => subject === issuer), serials }
+  })
   const nextUpdate = Math.min(...lists.map((list) => list.nextUpdate.getTime()))
   if (nextUpdate <= clock.now()) {
     const problem = `${files.crl}: past its next update (${new Date(nextUpdate).toISOString()})`

@@ -7,8 +7,14 @@ import type { ClientCertificate } from './client-certificate.ts'
  */
 export interface Trust {
   readonly authorities: readonly X509Certificate[]
-  /** Serial numbers by the issuer's name, both as node prints them. */
-  readonly revoked: ReadonlyMap<string, ReadonlySet<string>>
+  readonly revoked: readonly RevokedSerials[]
+}
+
+/** What one CA has revoked: its certificates of the CA file (several when it was re-keyed), and the serial numbers. */
+export interface RevokedSerials {
+  readonly issuers: readonly X509Certificate[]
+  /** Upper-case hexadecimal, as node prints them. */
+  readonly serials: ReadonlySet<string>
 }
 
 /**
@@ -20,8 +26,6 @@ export type Refusal = 'revoked' | 'expired' | 'not-yet-valid' | 'untrusted' | 'u
 /** Longer chains are refused: no real one has that many links. */
 const MAX_DEPTH = 8
 
-const NOTHING_REVOKED: ReadonlyMap<string, ReadonlySet<string>> = new Map()
-
 /** Judges the dates alone, at every request: sockets and tickets outlive certificates. `now` in ms since 1970. */
 export function dateRefusal({ notBefore, notAfter }: ClientCertificate, now: number): Refusal | undefined {
   if (now < notBefore) return 'not-yet-valid'
@@ -32,7 +36,7 @@ export function dateRefusal({ notBefore, notAfter }: ClientCertificate, now: num
 export function chainRefusal(leaf: X509Certificate, trust: Trust, now: number): Refusal | undefined {
   if (isRevoked(leaf, trust)) return 'revoked'
   if (chainsTo(leaf, trust, now)) return undefined
-  return chainsTo(leaf, { ...trust, revoked: NOTHING_REVOKED }, now) ? 'revoked' : 'untrusted'
+  return chainsTo(leaf, { ...trust, revoked: [] }, now) ? 'revoked' : 'untrusted'
 }
 
 /**
@@ -64,8 +68,11 @@ export function chainsTo(
   return false
 }
 
-function isRevoked(certificate: X509Certificate, trust: Trust): boolean {
-  return trust.revoked.get(certificate.issuer)?.has(certificate.serialNumber) ?? false
+/** Names are compared as TLS compares them, which takes names that differ in case or white space for the same. */
+function isRevoked(certificate: X509Certificate, { revoked }: Trust): boolean {
+  return revoked.some(({ issuers, serials }) => {
+    return serials.has(certificate.serialNumber) && issuers.some((issuer) => certificate.checkIssued(issuer))
+  })
 }
 
 /** A self-signed certificate of the file; a client's own may be listed there too. */
