@@ -4,12 +4,16 @@ import fastify, { type FastifyInstance, type FastifyReply } from 'fastify'
 import { GmsaError } from '../base/errors.ts'
 import type { Metrics } from './metrics.ts'
 import type { ReadyCheck } from './ready-checks.ts'
+import { isLoopback, isOwnHost, renderStatus, type Status } from './status-page.ts'
 
 export interface AdminOptions {
   readonly host: string
   readonly port: number
   readonly checks: () => readonly ReadyCheck[]
   readonly metrics: Metrics
+  /** Who may see the status page: this machine, everybody (true), nobody (false). */
+  readonly statusPage: 'loopback' | boolean
+  readonly status: () => Omit<Status, 'checks'>
 }
 
 export interface Admin extends AsyncDisposable {
@@ -42,7 +46,8 @@ export async function openAdmin(options: AdminOptions): Promise<Admin> {
   }
 }
 
-function buildAdmin({ checks, metrics }: AdminOptions): FastifyInstance {
+function buildAdmin(options: AdminOptions): FastifyInstance {
+  const { checks, metrics } = options
   const app: FastifyInstance = fastify({
     logger: false,
     exposeHeadRoutes: false,
@@ -63,9 +68,22 @@ function buildAdmin({ checks, metrics }: AdminOptions): FastifyInstance {
   app.get('/metrics', async (_request, reply) =>
     reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
   )
+  addStatusPage(app, options)
   app.setNotFoundHandler((_request, reply) => answerBare(reply, 404))
   app.setErrorHandler((_error, _request, reply) => answerBare(reply, 500))
   return app
+}
+
+/** For people with a browser on this machine. Without scripts; refused under names that are not this listener's own. */
+function addStatusPage(app: FastifyInstance, { host, statusPage, status, checks }: AdminOptions): void {
+  if (statusPage === false) return
+  app.get('/', (request, reply) => {
+    const near = statusPage === true || isLoopback(request.raw.socket.remoteAddress)
+    if (!near || !isOwnHost(request.headers.host, host)) return answerBare(reply, 404)
+    reply.header('content-security-policy', "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+    reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff')
+    return reply.type('text/html; charset=utf-8').send(renderStatus({ ...status(), checks: checks() }))
+  })
 }
 
 function answerBare(reply: FastifyReply, status: number): FastifyReply {

@@ -1,3 +1,4 @@
+import type { X509Certificate } from 'node:crypto'
 import type { RequestListener } from 'node:http'
 import { setTimeout } from 'node:timers/promises'
 import type { Clock } from '../base/clock.ts'
@@ -5,7 +6,7 @@ import type { Log } from '../base/log.ts'
 import { type AccountEntry, openBroker } from '../broker/broker.ts'
 import { type ClientRule, type Grant, makePolicy } from '../broker/policy.ts'
 import type { Provider } from '../providers/provider.ts'
-import { openAdmin } from './admin.ts'
+import { type AdminOptions, openAdmin } from './admin.ts'
 import { buildApp } from './app.ts'
 import type { Drain } from './guard.ts'
 import { type HostFiles, openHostFiles } from './host-files.ts'
@@ -19,7 +20,7 @@ import type { Trust } from './trust.ts'
 /** The configuration as used, as far as the service needs it. */
 export interface ServiceConfig {
   readonly listen: { readonly hosts: readonly string[]; readonly port: number }
-  readonly admin: { readonly host: string; readonly port: number }
+  readonly admin: { readonly host: string; readonly port: number; readonly statusPage?: 'loopback' | boolean }
   /** Absent: plain http, only with mTLS switched off by hand. */
   readonly tls?: TlsFiles
   readonly accounts: ReadonlyMap<string, AccountEntry>
@@ -96,7 +97,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const broker = undo.use(openBroker({ ...config, timeout, providers, clock, log, events: metrics }))
   const readiness = { drain, mtls: config.tls !== undefined, health: broker.health, clock }
   const checks = () => readyChecks({ ...readiness, started: parts.started, tls: parts.tls })
-  const admin = undo.use(await openAdmin({ ...config.admin, metrics, checks }))
+  const status = statusOf(options, parts)
+  const admin = undo.use(await openAdmin({ statusPage: 'loopback', ...config.admin, metrics, checks, status }))
   const peers = makePeers({
     trust: () => parts.tls?.current().trust ?? NO_TRUST,
     policy: makePolicy({
@@ -127,6 +129,28 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       stopping ??= stop(options, parts, resources)
       return stopping
     },
+  }
+}
+
+/** What the status page shows beside the checks. */
+function statusOf({ config, clock, version, commit }: ServiceOptions, parts: Parts): AdminOptions['status'] {
+  const startedAt = new Date(clock.now())
+  return () => {
+    const material = parts.tls?.current()
+    const ends = (role: string, certificates: readonly X509Certificate[] = []) => {
+      return certificates.map(({ validToDate }) => ({ role, ends: validToDate }))
+    }
+    return {
+      version,
+      commit,
+      startedAt,
+      now: new Date(clock.now()),
+      accounts: [...config.accounts].map(([name, { provider }]) => ({ name, provider })),
+      certificates: [
+        ...ends('server', material && [material.certificate.value.leaf]),
+        ...ends('client CA', material?.authorities.value.certificates),
+      ],
+    }
   }
 }
 

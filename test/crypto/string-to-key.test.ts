@@ -84,7 +84,11 @@ describe('key derivation', () => {
   })
 
   test.each(published.derive)('of etype $etype, $which, is the published one', (vector) => {
-    const [key, constant, derived] = [vector.key, vector.constant, vector.derived].map(bytes) as [Buffer, Buffer, Buffer]
+    const [key, constant, derived] = [vector.key, vector.constant, vector.derived].map(bytes) as [
+      Buffer,
+      Buffer,
+      Buffer,
+    ]
     const made =
       vector.etype < 19
         ? deriveAesKey(key, constant)
@@ -107,7 +111,13 @@ describe('string to key', () => {
     ...keys.stringToKey.map((vector) => ({ ...vector, from: vector.name })),
   ]
   const fromGmsad = gmsad.cases.flatMap(({ keysByEnctype, passwordUtf8, salt, provenance }) =>
-    Object.entries(keysByEnctype).map(([etype, key]) => ({ etype: Number(etype), passwordUtf8, salt, key, provenance })),
+    Object.entries(keysByEnctype).map(([etype, key]) => ({
+      etype: Number(etype),
+      passwordUtf8,
+      salt,
+      key,
+      provenance,
+    })),
   )
 
   test('there are vectors of every enctype to run', () => {

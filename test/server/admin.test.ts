@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { GmsaError } from '../../src/base/errors.ts'
+import { isLoopback, renderStatus } from '../../src/server/status-page.ts'
 import { makePki } from '../fakes/pki.ts'
 import { makeRig, type Rig } from '../fakes/rig.ts'
 import { needs } from '../lab/skip.ts'
@@ -12,6 +13,47 @@ async function readyRig(options = {}): Promise<Rig> {
   await eventually(async () => (await rig.admin('/readyz')).status === 200, 'ready')
   return rig
 }
+
+describe('the status page', () => {
+  test('shows versions, checks, accounts and certificates to this machine, and no secret', async () => {
+    await using rig = await readyRig()
+    const { status, headers, body } = await rig.admin('/')
+    expect(status).toBe(200)
+    expect(headers['content-type']).toBe('text/html; charset=utf-8')
+    expect(headers['content-security-policy']).toContain("default-src 'none'")
+    for (const said of ['0.0.0-test', 'provider-local', 'test-secret', 'client CA', 'days left'])
+      expect(body).toContain(said)
+    expect(body).not.toContain('<script')
+    expect(body).not.toContain('ad.domain')
+  })
+
+  test.each(['evil.example', 'evil.example:9464', '127.0.0.1.evil.example', 'localhost.evil.example'])(
+    'is refused under the foreign host %j',
+    async (host) => {
+      await using rig = await readyRig()
+      expect(await rig.admin('/', { host })).toMatchObject({ status: 404, body: '' })
+    },
+  )
+
+  test.each(['localhost', 'localhost:9464', '127.0.0.1', '[::1]:9464'])('is shown under %s', async (host) => {
+    await using rig = await readyRig()
+    expect((await rig.admin('/', { host })).status).toBe(200)
+  })
+
+  test('can be switched off', async () => {
+    await using rig = await readyRig({ config: { admin: { host: '127.0.0.1', port: 0, statusPage: false } } })
+    expect(await rig.admin('/')).toMatchObject({ status: 404, body: '' })
+  })
+
+  test('knows addresses of this machine from others, and shows names as text', () => {
+    expect(['127.0.0.1', '127.9.9.9', '::1', '::ffff:127.0.0.1'].every(isLoopback)).toBe(true)
+    expect(['10.0.0.1', '::2', '::ffff:10.0.0.1', '', undefined].some(isLoopback)).toBe(false)
+    const at = new Date(0)
+    const none = { version: '1', commit: 'c', startedAt: at, now: at, checks: [], certificates: [] }
+    const page = renderStatus({ ...none, accounts: [{ name: '<b>"x"</b>', provider: "'&'" }] })
+    expect(page).toContain('<td>&#60;b&#62;&#34;x&#34;&#60;/b&#62;</td><td>&#39;&#38;&#39;</td>')
+  })
+})
 
 describe('the admin listener', () => {
   test('answers /livez, /readyz and /healthz in plain text', async () => {

@@ -25,6 +25,19 @@ describe('what goes wrong behind /provider', () => {
     await expectNoBody(rig, status, code)
   })
 
+  test('a store that is out says when to ask again, its own time if it knows one', async () => {
+    for (const [options, seconds] of [
+      [{}, '5'],
+      [{ retryAfter: 17 }, '17'],
+    ] as const) {
+      const fail = async () => {
+        throw new GmsaError('STORE_UNAVAILABLE', 'out', options)
+      }
+      await using each = await makeRig({ providers: new Map([['local', makeStore(fail)]]) })
+      expect((await each.provider('test-secret')).headers['retry-after']).toBe(seconds)
+    }
+  })
+
   async function expectNoBody(on: Rig, status: number, code: string): Promise<void> {
     using wire = await openWire(on)
     wire.write(LAST)
