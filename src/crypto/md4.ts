@@ -70,7 +70,6 @@ class Md4 extends HashMD<Md4> {
     this.destroyed = true
     this.#state.fill(0)
     this.buffer.fill(0)
-    this.roundClean()
   }
 }
 

@@ -108,7 +108,7 @@ export function joinReading(reading: Reading, before: readonly Generation[]): Fa
   const next = nextGeneration(seen, edge, kvno, known)
   const previous = previousGeneration(seen, edge, kvno, known)
   const family = [inForce, next, previous].filter((each) => each !== undefined)
-  const others = known.filter((each) => each.kvno && !isLater(each, edge) && !isReplaced(each, family))
+  const others = known.filter((each) => each.kvno && !isReplaced(each, family, edge))
   const notes: ScheduleNote[] = []
   if (note === 'kvno-doubtful' || note === 'kvno-raised') notes.push(note)
   if (!inForce) notes.push('in-force-unknown')
@@ -126,18 +126,20 @@ export function joinReading(reading: Reading, before: readonly Generation[]): Fa
 }
 
 /**
- * Whether a member of the family stands for what was known before: the same password with a better number or the
- * same, or, where the old number was a guess, another password that had its time or its number.
+ * Whether the family stands for what was known before: the same password under the same number. Where the old number
+ * was a guess, either is enough, or another password that has its time; and a guess ahead of its time is none.
  */
-function isReplaced({ password, kvno, start }: Generation, family: readonly Generation[]): boolean {
-  return family.some((member) => {
-    const number = member.kvno?.value
-    if (kvno?.from !== 'prediction') return member.password === password && number === kvno?.value
-    const sameTime = start !== undefined && member.start === start
-    const overtaken = isFirm(member.kvno) && member.kvno.from === 'directory' && member.kvno.value <= kvno.value
-    return member.password === password || sameTime || overtaken
-  })
+function isReplaced(old: Generation, family: readonly Generation[], edge: number): boolean {
+  const { password, kvno, start } = old
+  const samePassword = (member: Generation) => member.password === password
+  const sameNumber = (member: Generation) => member.kvno?.value === kvno?.value
+  if (kvno?.from !== 'prediction') return family.some((member) => samePassword(member) && sameNumber(member))
+  const sameTime = (member: Generation) => start !== undefined && member.start === start
+  return isLater(old, edge) || family.some((each) => samePassword(each) || sameNumber(each) || sameTime(each))
 }
+
+/** Whether a password is known to have this number. */
+const isAt = ({ kvno }: Generation, { value }: Kvno) => isFirm(kvno) && kvno.value === value
 
 /** Decides what the blob's two passwords are. Only Q tells the window; U is taken for the interval, where it fits. */
 function look({ blob, receivedAt, rollover }: Reading, before: readonly Generation[]): Seen {
@@ -146,15 +148,16 @@ function look({ blob, receivedAt, rollover }: Reading, before: readonly Generati
   const inWindow = queryInterval <= WINDOW_TICKS
   const end = receivedAt + milliseconds(queryInterval)
   const current = held(blob.current)
-  const previous = blob.previous && held(blob.previous)
+  const previous = blob.previous && (blob.previous.equals(current) ? current : held(blob.previous))
   if (!inWindow) return { inWindow, end, inForce: current, next: undefined, previous, rollover }
   // In the window U is what is left of this interval and the whole next one, less five minutes.
   const interval = milliseconds(unchangedInterval - queryInterval + WINDOW_TICKS)
+  const inForce = previous ?? before.find((each) => endsAt(each, end) && each.password !== current)?.password
   return {
     inWindow,
     end,
-    inForce: previous ?? before.find((each) => endsAt(each, end) && each.password !== current)?.password,
-    next: current,
+    inForce,
+    next: current === inForce ? undefined : current,
     previous: undefined,
     rollover: rollover ?? (isWholeCycles(interval) ? interval : undefined),
   }
@@ -169,7 +172,8 @@ function isBelow({ password, kvno }: Generation, inForce: Secret | undefined, co
 }
 
 /** A kvno that is more than a guess. */
-const isFirm = (kvno: Kvno | undefined): kvno is Kvno => kvno !== undefined && kvno.from !== 'prediction'
+const isFirm = (kvno: Kvno | undefined): kvno is Kvno & { readonly from: 'directory' | 'order' } =>
+  kvno !== undefined && kvno.from !== 'prediction'
 
 interface Settled {
   readonly kvno?: Kvno
@@ -183,7 +187,7 @@ interface Settled {
 function settleKvno({ kvno: read }: Reading, { inForce, end, previous }: Seen, before: readonly Generation[]): Settled {
   if (!inForce) return {}
   const own = before.filter(({ password }) => password === inForce).flatMap(({ kvno }) => (kvno ? [kvno] : []))
-  const fallback = optional('kvno', own.toSorted(byFirmness)[0] ?? successor(previous, before))
+  const fallback = optional('kvno', own.toSorted(byFirmness)[0] ?? successor(previous, inForce, before))
   if (!read || read.readAt >= end - TOO_CLOSE) return fallback
   const { value } = read
   if (!(Number.isSafeInteger(value) && value >= 1 && value <= MAX_KVNO)) return { ...fallback, note: 'kvno-doubtful' }
@@ -200,14 +204,20 @@ function settleKvno({ kvno: read }: Reading, { inForce, end, previous }: Seen, b
 const FIRMNESS: readonly KvnoSource[] = ['directory', 'order', 'prediction']
 
 /** The firmest first, and of those the newest. */
-export function byFirmness(one: Kvno, other: Kvno): number {
+function byFirmness(one: Kvno, other: Kvno): number {
   return FIRMNESS.indexOf(one.from) - FIRMNESS.indexOf(other.from) || other.value - one.value
 }
 
-/** One more than the kvno of the password before, where that is known. */
-function successor(previous: Secret | undefined, before: readonly Generation[]): Kvno | undefined {
-  const kvno = before.find((each) => each.password === previous && each.kvno)?.kvno
-  return kvno && { value: kvno.value + 1, from: 'prediction' }
+/** One more than the kvno of the password before, where that is known and nobody has that number. */
+function successor(password: Secret | undefined, own: Secret, known: readonly Generation[]): Kvno | undefined {
+  return expected(known.find((each) => each.password === password && each.kvno)?.kvno, own, known)
+}
+
+/** One more than `kvno`, as a guess for `password`, unless another password is known under that number. */
+function expected(kvno: Kvno | undefined, password: Secret, known: readonly Generation[]): Kvno | undefined {
+  if (!kvno || kvno.value >= MAX_KVNO) return undefined
+  const guess = { value: kvno.value + 1, from: 'prediction' } as const
+  return known.some((each) => each.password !== password && isAt(each, guess)) ? undefined : guess
 }
 
 /**
@@ -215,32 +225,26 @@ function successor(previous: Secret | undefined, before: readonly Generation[]):
  * this one. Its kvno is a prediction until the change: one more, and two more where the directory skipped an interval.
  */
 function nextGeneration(
-  { next, end, rollover, inForce }: Seen,
+  { next, end, rollover, inForce, previous }: Seen,
   edge: number,
   kvno: Kvno | undefined,
   known: readonly Generation[],
 ): Generation | undefined {
   const later = known
-    .filter((each) => isLater(each, edge) && each.password !== inForce)
+    .filter((each) => isLater(each, edge) && each.password !== inForce && each.password !== previous)
     .toSorted((one, other) => (one.start ?? 0) - (other.start ?? 0))
   const password = next ?? later[0]?.password
   if (!password) return undefined
   const own = known.find((each) => each.password === password && isFirm(each.kvno))?.kvno
-  const predicted = kvno && kvno.value < MAX_KVNO ? kvno.value + 1 : undefined
-  const free = known.every(({ password: other, kvno }) => other === password || kvno?.value !== predicted)
-  const guess = predicted !== undefined && free ? ({ value: predicted, from: 'prediction' } as const) : undefined
   return {
     password,
-    ...optional('kvno', own ?? guess),
+    ...optional('kvno', own ?? expected(kvno, password, known)),
     start: edge,
     ...optional('end', rollover === undefined ? undefined : end + rollover),
   }
 }
 
-/**
- * The blob's previous password. The directory writes old and new together, so it is one below the one in force unless
- * it is known under another number, or another password is known under that one.
- */
+/** The blob's previous password, which left force when the one in force came. */
 function previousGeneration(
   { previous: password, end, rollover, inForce }: Seen,
   edge: number,
@@ -248,18 +252,28 @@ function previousGeneration(
   known: readonly Generation[],
 ): Generation | undefined {
   if (!password || password === inForce) return undefined
-  const own = known
-    .filter((each) => each.password === password)
-    .toSorted((one, other) => (one.kvno && other.kvno ? byFirmness(one.kvno, other.kvno) : 0))[0]
-  const below = kvno?.from === 'directory' && kvno.value > 1 ? kvno.value - 1 : undefined
-  const free = known.every((each) => each.password === password || !isFirm(each.kvno) || each.kvno.value !== below)
-  const order = below !== undefined && free ? ({ value: below, from: 'order' } as const) : undefined
+  const own = known.find((each) => each.password === password)
   return {
     password,
-    ...optional('kvno', isFirm(own?.kvno) ? own.kvno : (order ?? own?.kvno)),
+    ...optional('kvno', previousKvno(password, kvno, known)),
     ...optional('start', own?.start ?? (rollover === undefined ? undefined : edge - 2 * rollover)),
     ...optional('end', own?.end ?? (rollover === undefined ? undefined : end - rollover)),
   }
+}
+
+/**
+ * The directory writes old and new together, so the previous password is one below the one in force, unless it is
+ * known under another number, or another password is known under that one. An earlier guess is the last resort.
+ */
+function previousKvno(password: Secret, kvno: Kvno | undefined, known: readonly Generation[]): Kvno | undefined {
+  const own = known
+    .flatMap((each) => (each.password === password && each.kvno ? [each.kvno] : []))
+    .toSorted(byFirmness)[0]
+  if (!kvno || isFirm(own)) return own
+  const order = { value: kvno.value - 1, from: 'order' } as const
+  const free = !known.some((each) => each.password !== password && isAt(each, order))
+  if (kvno.from === 'directory' && order.value > 0 && free) return order
+  return own && own.value < kvno.value ? own : undefined
 }
 
 /** The member, or nothing where there is no value for it: absent and undefined are two things to the compiler. */

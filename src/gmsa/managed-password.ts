@@ -69,7 +69,7 @@ type Offsets = [current: number, previous: number, query: number, unchanged: num
 
 /** The password at the start of `field`, which reaches to the next field. */
 function passwordAt(field: Buffer, name: string): Buffer {
-  const length = isNul(field, PASSWORD) && field.length < PASSWORD + 2 + ALIGNMENT ? PASSWORD : firstNul(field)
+  const length = isNul(field, PASSWORD) ? PASSWORD : firstNul(field)
   if (length === undefined) throw malformed(`${name} has no terminator`)
   if (length === 0) throw malformed(`${name} is empty`)
   if (field.length >= length + 2 + ALIGNMENT) throw malformed(`${name} holds a NUL`)

@@ -1,14 +1,6 @@
 import type { Phase } from '../kerberos/keys.ts'
 import { nearestEdge } from './cycle.ts'
-import {
-  byFirmness,
-  type Family,
-  type Generation,
-  joinReading,
-  type Reading,
-  type ScheduleNote,
-  WINDOW,
-} from './generations.ts'
+import { type Family, type Generation, joinReading, type Reading, type ScheduleNote, WINDOW } from './generations.ts'
 
 /** For five minutes after a change domain controllers take the old password as well, and no longer. */
 const GRACE = 300_000
@@ -85,7 +77,7 @@ export function scheduleKeys({ reading, before = [], now, keepPrevious }: Schedu
   const usable = now < usableUntil && current?.kvno !== undefined
   return {
     generations,
-    acceptor: usable ? distinctKvnos(generations) : [],
+    acceptor: usable ? numbered(generations) : [],
     initiator: usable ? generations.filter(({ phase }) => phase === 'current') : [],
     queryDate: end,
     usableUntil,
@@ -97,23 +89,17 @@ export function scheduleKeys({ reading, before = [], now, keepPrevious }: Schedu
   }
 }
 
-/** No kvno twice: of two passwords under one number the one in force stays, else the one whose number is firmer. */
-function distinctKvnos(generations: readonly PlannedGeneration[]): PlannedGeneration[] {
-  const best = new Map<number, PlannedGeneration>()
-  for (const each of generations) {
-    if (!each.kvno) continue
-    const rival = best.get(each.kvno.value)
-    const wins = !rival?.kvno || each.phase === 'current' || byFirmness(each.kvno, rival.kvno) < 0
-    if (wins && rival?.phase !== 'current') best.set(each.kvno.value, each)
-  }
-  return [...best].toSorted(([one], [other]) => other - one).map(([, each]) => each)
+/** Those with a kvno, the highest first. No two have the same: joinReading sees to that. */
+function numbered(generations: readonly PlannedGeneration[]): PlannedGeneration[] {
+  const withKvno = generations.filter(({ kvno }) => kvno !== undefined)
+  return withKvno.toSorted((one, other) => (other.kvno?.value ?? 0) - (one.kvno?.value ?? 0))
 }
 
 /** Just after the window opens, to learn the next password, and just after the change, to learn its kvno. */
 function nextRead({ receivedAt, jitter }: Reading, { end, inWindow, notes }: Family): number {
   const doubt = notes.includes('kvno-doubtful') || notes.includes('in-force-unknown')
   const due = doubt ? receivedAt : inWindow ? end : end - WINDOW
-  const at = due + MARGIN + jitter * JITTER
+  const at = Math.floor(due + MARGIN + jitter * JITTER)
   return Math.min(Math.max(at, receivedAt + SOONEST_READ), receivedAt + LATEST_READ)
 }
 

@@ -22,8 +22,6 @@ const VERSION = 0x0502
 const OLD_VERSION = 0x0501
 const MAX_PART = 0xffff
 const MAX_32 = 0xffff_ffff
-/** A slot as long as its own sign bit: its hole could not be measured. */
-const NO_LENGTH = -0x8000_0000
 
 /**
  * Reads a MIT keytab of version 0x0502, all numbers big-endian: a row of slots, each a length and as many bytes; a
@@ -45,7 +43,7 @@ export function parseKeytab(bytes: Uint8Array): KeytabEntry[] {
     const length = buffer.readInt32BE(offset)
     offset += 4
     if (length === 0) break
-    if (length === NO_LENGTH || Math.abs(length) > buffer.length - offset) throw malformed(`cut off at ${offset}`)
+    if (Math.abs(length) > buffer.length - offset) throw malformed(`cut off at ${offset}`)
     if (length > 0) entries.push(parseEntry(buffer.subarray(offset, offset + length), offset))
     offset += Math.abs(length)
   }

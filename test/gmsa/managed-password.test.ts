@@ -153,6 +153,17 @@ describe('a blob', () => {
     expect(() => parseManagedPassword(blob)).toThrow('managed password: CurrentPassword holds a NUL')
   })
 
+  test('with an empty password, or one that begins in the header, is refused', () => {
+    const current = new Secret(Buffer.from('x', 'utf16le'))
+    const small = () => formatManagedPassword({ current, queryInterval: 1n, unchangedInterval: 2n })
+    const empty = small()
+    empty.writeUInt16LE(0, 16)
+    expect(() => parseManagedPassword(empty)).toThrow('managed password: CurrentPassword is empty')
+    const inHeader = small()
+    inHeader.writeUInt16LE(12, 8)
+    expect(() => parseManagedPassword(inHeader)).toThrow('managed password: offsets out of order')
+  })
+
   test('of up to 64 KiB of anything costs bounded work and throws nothing else', { timeout: 2_000 }, () => {
     const sample = published.blobs.find(({ fields: { previousPassword } }) => previousPassword)?.blob ?? ''
     const mutated = fc

@@ -182,6 +182,12 @@ describe('a keytab', () => {
     )
   })
 
+  test('with a principal of no parts is refused', () => {
+    const file = bytes(`050200000025${'0000000152'}000000010000000001001200${'20'}${'07'.repeat(32)}`)
+    file.writeInt32BE(file.length - 6, 2)
+    expect(() => parseKeytab(file)).toThrow(/without components/)
+  })
+
   test('with a principal that is not UTF-8 is refused, since it could not be written again', () => {
     const file = encodeKeytab([sample(3)])
     file[file.indexOf('web01')] = 0xff
