@@ -30,9 +30,13 @@ export function checkCommand(): Command {
 }
 
 function configurationFinding({ file, warnings, config }: Loaded): Finding {
-  const said = `${config.providers.size} providers, ${config.accounts.size} accounts`
+  const said = `${count(config.providers.size, 'provider')}, ${count(config.accounts.size, 'account')}`
   const detail = [file ?? 'Rancher mode', said, ...warnings].join('; ')
   return { subject: 'configuration', state: warnings.length > 0 ? 'warning' : 'ok', detail }
+}
+
+function count(number: number, thing: string): string {
+  return `${number} ${thing}${number === 1 ? '' : 's'}`
 }
 
 async function tryAll(config: Config): Promise<Finding[]> {
