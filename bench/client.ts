@@ -101,7 +101,11 @@ async function work(job: Job): Promise<Result> {
   async function askAnew(): Promise<void> {
     const socket = await openConnection(job, context)
     socket.on('error', () => {})
-    await ask(socket, job).finally(() => closeConnection(socket))
+    try {
+      await ask(socket, job)
+    } finally {
+      await closeConnection(socket)
+    }
     good += 1
   }
 

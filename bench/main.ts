@@ -154,7 +154,7 @@ async function main(): Promise<void> {
   )
   if (!isLinux) console.log('Processor time and memory come from /proc: on this system only start-up is measured.')
   if (!isPinned) console.log('Not pinned to cores: that takes Linux, two cores and taskset.')
-  await using bench = await prepare()
+  const bench = await prepare()
   using client = startClient()
   const session = { bench, client, plan, findings: new Findings() }
   const before = await machine()

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
-import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { rmSync } from 'node:fs'
+import { cp, mkdir, mkdtemp, readFile, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -11,24 +12,22 @@ import { freePort, type Target } from './processes.ts'
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)))
 
-export interface Bench extends AsyncDisposable {
+export interface Bench {
   readonly access: Omit<Access, 'port'>
   readonly targets: readonly Target[]
   readonly logFile: string
 }
 
-/** Builds the product and the servers of comparison in a temporary folder, with certificates of P-256 keys. */
+/** Builds the product and the servers of comparison in a temporary folder that goes when the process ends. */
 export async function prepare(): Promise<Bench> {
-  await using undo = new AsyncDisposableStack()
   const directory = await mkdtemp(join(tmpdir(), 'gmsa-bench-'))
-  undo.defer(() => rm(directory, { recursive: true, force: true }))
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }))
   await build(directory)
   const pki = await makePki()
   const files = await writePki(join(directory, 'certs'), pki)
   const secrets = join(directory, 'secrets')
   await mkdir(secrets, { mode: 0o700 })
   await writeFile(join(secrets, `${ACCOUNT}.json`), JSON.stringify(CREDENTIAL), { mode: 0o600 })
-  const resources = undo.move()
   return {
     access: {
       ca: pki.ca.certificate,
@@ -39,7 +38,6 @@ export async function prepare(): Promise<Bench> {
     },
     targets: [compared('raw', directory, files), compared('lean', directory, files), product(directory, files)],
     logFile: join(directory, 'servers.log'),
-    [Symbol.asyncDispose]: () => resources.disposeAsync(),
   }
 }
 

@@ -1,11 +1,5 @@
 import { once } from 'node:events'
-import {
-  createServer as createHttpServer,
-  type Server as HttpServer,
-  type RequestListener,
-  type ServerResponse,
-  STATUS_CODES,
-} from 'node:http'
+import type { Server as HttpServer, RequestListener, ServerResponse } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { SecureContextOptions, TLSSocket } from 'node:tls'
@@ -13,6 +7,7 @@ import type { Clock } from '../base/clock.ts'
 import { ERRORS, type ErrorCode, GmsaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { Grant } from '../broker/policy.ts'
+import { createServer as createHttpServer, STATUS_CODES } from './node-http.ts'
 import type { Peer, Peers } from './peers.ts'
 import { rejectionReason } from './rejection.ts'
 import type { Trust } from './trust.ts'

@@ -1,3 +1,4 @@
+import { hash, X509Certificate } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
@@ -57,10 +58,11 @@ export function makePeers({ trust, policy, clock }: PeersOptions): Peers {
   const clients = new Map<string, Client>()
 
   function clientOf(socket: TLSSocket): Client | undefined {
-    const x509 = socket.getPeerX509Certificate()
-    if (!x509) return undefined
-    const key = x509.fingerprint256
-    const client = clients.get(key) ?? newClient(readClientCertificate(x509))
+    // Not getPeerX509Certificate: on servers of some Node 24 releases it never frees what it returns.
+    const { raw }: { raw?: Buffer } = socket.getPeerCertificate()
+    if (!raw) return undefined
+    const key = hash('sha256', raw, 'base64')
+    const client = clients.get(key) ?? newClient(readClientCertificate(new X509Certificate(raw)))
     clients.delete(key)
     clients.set(key, client)
     if (clients.size > MAX_CLIENTS) clients.delete(clients.keys().next().value ?? key)
