@@ -3,6 +3,7 @@
  * command line that does the same by hand; with --keep the server stays up so that they can be pasted.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { request as httpRequest } from 'node:http'
@@ -11,6 +12,8 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { Secret } from '../src/base/secret.ts'
+import { formatManagedPassword } from '../src/gmsa/managed-password.ts'
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)))
 const CLI = ['--max-semi-space-size=2', join(ROOT, 'src/cli/main.ts')]
@@ -91,6 +94,7 @@ async function prepare(directory: string): Promise<string> {
   await mkdir(secrets, { mode: 0o700 })
   const credential = { username: 'svc-ccg', password: 'correct horse battery staple', domainName: 'contoso.com' }
   await writeFile(join(secrets, 'contoso-ccg.json'), `${JSON.stringify(credential)}\n`, { mode: 0o600 })
+  await writeFile(join(secrets, 'web01.json'), `${JSON.stringify(sampleRecord())}\n`, { mode: 0o600 })
   const config = join(directory, 'gmsa-account-provider.yaml')
   const text = `listen: { port: 0 }
 admin: { port: 0 }
@@ -98,14 +102,61 @@ tls: { certificate: certs/server/tls.crt, key: certs/server/tls.key, clientCa: c
 providers:
   local: { type: file, directory: secrets }
 accounts:
-  contoso-ccg: { provider: local }
+  contoso-ccg: { provider: local } # an impersonation credential
+  web01: { provider: local } # a gMSA's managed password, as a directory gives it
+clients:
+  - match: { uri: 'spiffe://localhost/client/demo' }
+    allow: [credential, keytab]
+    accounts: [contoso-ccg, web01]
 shutdown: { drainDelay: 0s }
 `
   await writeFile(config, text)
-  step('A file store with one impersonation credential, and the configuration')
+  step('A file store with an impersonation credential and a gMSA, and the configuration')
   show(`cat ${config}`, text)
   show(`npm run -s cli -- check --config ${config}`, await runCli('check', '--config', config))
   return config
+}
+
+/**
+ * A gMSA as a record: a managed password of random units, as domains make them, under key version 3. With a real
+ * directory the service reads this itself.
+ */
+function sampleRecord() {
+  const password = new Secret(randomBytes(256).map((byte) => byte || 1))
+  const [hour, tick] = [36_000_000_000n, 10_000_000n]
+  const blob = formatManagedPassword({
+    current: password,
+    queryInterval: 15n * hour,
+    unchangedInterval: 15n * hour - 300n * tick,
+  })
+  return {
+    managedPassword: blob.toString('base64'),
+    samAccountName: 'web01$',
+    domain: 'contoso.com',
+    servicePrincipalNames: ['HTTP/web01.contoso.com'],
+    kvno: 3,
+  }
+}
+
+/** What a Linux sidecar does. */
+async function fetchKeytab(directory: string, { port }: Server): Promise<void> {
+  step('A Linux sidecar fetches the keytab of a gMSA, and lists it')
+  const certs = join(directory, 'certs')
+  const file = join(directory, 'web01.keytab')
+  const identity = [
+    '--cert',
+    `${certs}/client/tls.crt`,
+    '--key',
+    `${certs}/client/tls.key`,
+    '--ca',
+    `${certs}/ca/ca.crt`,
+  ]
+  const get = ['keytab', 'get', 'web01', '-o', file, '--server', `https://localhost:${port}`, ...identity]
+  show(`npm run -s cli -- ${get.join(' ')}`, await runCli(...get))
+  const list = ['keytab', 'list', file]
+  const listed = await runCli(...list)
+  expect(listed.includes('HTTP/web01.contoso.com@CONTOSO.COM'), 'the keytab lacks its principal')
+  show(`npm run -s cli -- ${list.join(' ')}`, listed)
 }
 
 /** What clients see; throws when it is not what the documentation promises. */
@@ -123,6 +174,8 @@ async function visit(directory: string, server: Server): Promise<void> {
   const answer = await fetchOnce({ ...target, headers, cert, key })
   expect(answer.status === 200, `expected 200, got ${answer.status}`)
   show(`curl -s --cacert ${certs}/ca/ca.crt ${identity} -H 'object: contoso-ccg' ${url}/provider`, answer.body)
+
+  await fetchKeytab(directory, server)
 
   step('An account that this client may not read: refused, and the answer has no body')
   const absent = await fetchOnce({ ...target, headers: { object: 'somebody-else' }, cert, key })

@@ -1,8 +1,8 @@
 import swagger from '@fastify/swagger'
 import fastify from 'fastify'
 import { ERRORS } from '../src/base/errors.ts'
-import type { Broker } from '../src/broker/broker.ts'
 import { addRoutes } from '../src/server/app.ts'
+import type { AccountContext } from '../src/server/conditional.ts'
 
 /** The OpenAPI 3.1 description of the data listener, made from the routes' own schemas. */
 export async function describeInterface(version: string): Promise<string> {
@@ -21,7 +21,7 @@ export async function describeInterface(version: string): Promise<string> {
     },
   })
   // No route asks the broker anything while it is only described.
-  await app.register(async (scope) => addRoutes(scope, {} as Broker))
+  await app.register(async (scope) => addRoutes(scope, {} as AccountContext))
   await app.ready()
   const document: Description = JSON.parse(JSON.stringify(app.swagger()))
   await app.close()

@@ -16,6 +16,7 @@ const otherPackages = [
   'curl',
   'faketime',
   'krb5-user',
+  'python3-gssapi',
   'ldap-utils',
   'mono-mcs',
   'mono-runtime',

@@ -16,6 +16,7 @@ const DURATIONS: readonly Path[] = [
   ...DEADLINES,
   ['cache', 'maxAge'],
   ['cache', 'serveStale'],
+  ['keys', 'keepPrevious'],
   ['shutdown', 'drainDelay'],
   ['shutdown', 'grace'],
 ]
@@ -39,6 +40,7 @@ export function checkRules(
   const root = asRecord(document)
   checkTypes(asRecord(root['providers']), types, report)
   checkAccounts(root, openAccounts, report)
+  checkReferences(root, report)
   checkAddresses(root, report)
   checkDurations(root, report)
   return problems
@@ -56,7 +58,7 @@ export function findOddities(file: ConfigFile, origins: Origins): Problem[] {
       report(path, `no such account${didYouMean(name, names)}`)
     }
   }
-  const used = Object.values(file.accounts).map(({ provider }) => provider)
+  const used = [...Object.values(file.accounts), ...accountReferences(file.providers)].map(({ provider }) => provider)
   for (const name of Object.keys(file.providers)) {
     if (!used.includes(name)) report(['providers', name], 'no account uses this provider')
   }
@@ -64,6 +66,40 @@ export function findOddities(file: ConfigFile, origins: Origins): Problem[] {
     report(['shutdown', 'grace'], 'shorter than shutdown.drainDelay: the listener is cut before it drains')
   }
   return oddities
+}
+
+/** An option of a provider that names an account it logs on with: `bind: { provider, account }`. */
+export interface AccountReference {
+  readonly path: Path
+  readonly provider: string
+  readonly account: string
+}
+
+/** The accounts that providers refer to in their options. */
+export function accountReferences(providers: Readonly<Record<string, unknown>>): AccountReference[] {
+  return Object.entries(providers).flatMap(([name, options]) =>
+    Object.entries(asRecord(options)).flatMap(([option, value]): AccountReference[] => {
+      const { provider, account } = asRecord(value)
+      if (typeof provider !== 'string' || typeof account !== 'string') return []
+      return [{ path: ['providers', name, option], provider, account }]
+    }),
+  )
+}
+
+/**
+ * The names under which what providers log on with could be read: the account itself, and every other name of the same
+ * record. Without a `clients` section nobody may.
+ */
+export function reservedAccounts({ providers, accounts }: Pick<ConfigFile, 'providers' | 'accounts'>): Set<string> {
+  const reserved = new Set<string>()
+  for (const { provider, account } of accountReferences(providers)) {
+    const record = accounts[account]?.secret ?? account
+    for (const [name, entry] of Object.entries(accounts)) {
+      const sameRecord = entry.provider === provider && [record, account].includes(entry.secret ?? name)
+      if (name === account || sameRecord) reserved.add(name)
+    }
+  }
+  return reserved
 }
 
 function checkTypes(
@@ -90,6 +126,14 @@ function checkAccounts(root: Readonly<Record<string, unknown>>, openAccounts: bo
     if (name === '*' && root['clients'] === undefined && !openAccounts) {
       report(['accounts', '*'], 'needs a clients section that says who may read which names')
     }
+  }
+}
+
+function checkReferences(root: Readonly<Record<string, unknown>>, report: Report): void {
+  const providers = asRecord(root['providers'])
+  for (const { path, provider } of accountReferences(providers)) {
+    if (Object.hasOwn(providers, provider)) continue
+    report([...path, 'provider'], `no such provider${didYouMean(provider, Object.keys(providers))}`)
   }
 }
 

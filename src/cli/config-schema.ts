@@ -2,6 +2,7 @@ import type { Static } from 'typebox'
 import { DURATION_PATTERN } from '../base/duration.ts'
 import { ACCOUNT_NAME_PATTERN } from '../gmsa/account-name.ts'
 import { PERMISSIONS } from '../gmsa/material.ts'
+import { ACCOUNT_OPTIONS, DOMAIN_PATTERN, SAM_ACCOUNT_NAME_PATTERN, SPN_PATTERN } from '../providers/account-options.ts'
 import type { ObjectSchema, ProviderType } from '../providers/define.ts'
 import { asRecord, own } from './config-document.ts'
 
@@ -28,6 +29,9 @@ export const GRAMMARS: ReadonlyMap<string, string> = new Map([
     "an account name: lower-case letters, digits, inner dashes and dots, 253 characters at most; or '*'",
   ],
   [ACCOUNT_PATTERN_PATTERN, 'an account name, in which * stands for any run of characters'],
+  [SAM_ACCOUNT_NAME_PATTERN, 'a sAMAccountName such as web01$, with the $ at its end'],
+  [DOMAIN_PATTERN, 'the DNS name of a domain such as ad.example.com'],
+  [SPN_PATTERN, 'a service principal name such as HTTP/web01.ad.example.com'],
 ])
 
 /** A mapping that takes these options and no other. */
@@ -143,6 +147,15 @@ const SECTIONS = {
     }),
     default: {},
   },
+  keys: {
+    ...mapping('Kerberos keys of gMSAs.', {
+      keepPrevious: duration(
+        'How long a key stays in acceptor keytabs after it left force: as long as tickets under it live, 10 hours in most domains, and five minutes.',
+        '10h5m',
+      ),
+    }),
+    default: {},
+  },
   timeouts: {
     ...mapping('Deadlines.', {
       store: duration('For one read of a store.', '5s'),
@@ -192,6 +205,7 @@ export const ANY_ACCOUNT = {
   properties: {
     provider: text('The name of an entry of `providers`.'),
     secret: text("The store's own name of the record, its path, URI or ARN. Left out: the account's name."),
+    ...ACCOUNT_OPTIONS,
   },
   required: ['provider'],
 } as const
@@ -234,6 +248,7 @@ export interface ConfigFile {
   /** `client` is absent only where `tls` is. */
   readonly ccg?: Omit<Sections['ccg'], 'client'> & Partial<Pick<Sections['ccg'], 'client'>>
   readonly cache: Section<'cache'>
+  readonly keys: Section<'keys'>
   readonly timeouts: Section<'timeouts'>
   readonly shutdown: Section<'shutdown'>
   readonly limits: Section<'limits'>
@@ -286,7 +301,10 @@ export function schemaOf(document: unknown, types: readonly ProviderType[], with
   const schemas = new Map(
     types.map((type) => [type.type, { provider: providerSchema(type), account: accountSchema(type) }] as const),
   )
-  const schemasFor = (provider: unknown) => schemas.get(String(asRecord(provider)['type']))
+  const schemasFor = (provider: unknown) => {
+    const { type } = asRecord(provider)
+    return typeof type === 'string' ? schemas.get(type) : undefined
+  }
   return {
     type: 'object',
     properties: {

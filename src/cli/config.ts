@@ -11,7 +11,7 @@ import { isRecord } from './config-document.ts'
 import { applyOverrides, environmentOverrides, type Override } from './config-environment.ts'
 import { fillIn } from './config-fill.ts'
 import { formatProblem, Origins, type Problem, problemAt } from './config-problem.ts'
-import { checkRules, findOddities } from './config-rules.ts'
+import { checkRules, findOddities, reservedAccounts } from './config-rules.ts'
 import { type ConfigFile, schemaOf } from './config-schema.ts'
 import { readSource, type Source } from './config-source.ts'
 
@@ -29,7 +29,11 @@ export interface Config {
   /** Only in Rancher mode: whoever gets in may read `credential` of every account, those behind `*` too. */
   readonly openAccounts: boolean
   readonly ccg?: CcgConfig
+  /** Accounts that another provider logs on with: without `clients` nobody may read them. */
+  readonly reservedAccounts: ReadonlySet<string>
   readonly cache: { readonly maxAge: number; readonly serveStale: number }
+  /** How long a key is kept after it left force, in ms. */
+  readonly keys: { readonly keepPrevious: number }
   readonly timeouts: { readonly store: number; readonly request: number }
   readonly shutdown: { readonly drainDelay: number; readonly grace: number }
   readonly limits: { readonly requestsPerSecond: number }
@@ -180,7 +184,7 @@ function fromWritten(written: WrittenConfig | undefined, directory: string): Sou
 }
 
 function toConfig(file: ConfigFile, openAccounts: boolean): Config {
-  const { listen, admin, tls, clients, ccg, cache, timeouts, shutdown, limits, log } = file
+  const { listen, admin, tls, clients, ccg, cache, keys, timeouts, shutdown, limits, log } = file
   return {
     listen,
     admin,
@@ -195,6 +199,8 @@ function toConfig(file: ConfigFile, openAccounts: boolean): Config {
     ...(clients ? { clients } : {}),
     openAccounts,
     ...(ccg ? { ccg } : {}),
+    reservedAccounts: reservedAccounts(file),
+    keys: { keepPrevious: parseDuration(keys.keepPrevious) },
     cache: { maxAge: parseDuration(cache.maxAge), serveStale: parseDuration(cache.serveStale) },
     timeouts: { store: parseDuration(timeouts.store), request: parseDuration(timeouts.request) },
     shutdown: { drainDelay: parseDuration(shutdown.drainDelay), grace: parseDuration(shutdown.grace) },

@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
-import type { Kind, MaterialOf } from '../gmsa/material.ts'
+import type { ImpersonationCredential, Kind, MaterialOf } from '../gmsa/material.ts'
 
 /** An account as configured, and as a provider is asked for it. */
 export interface Account {
@@ -31,10 +31,21 @@ export interface Provider extends AsyncDisposable {
    * store's own name of the account, or with nothing when any could have changed.
    */
   watch?(changed: (secret?: string) => void): Disposable
+  /**
+   * Present where the provider chooses among several servers. `asked` is called once for each server that a read
+   * turned to, whatever came of it: for the metric.
+   */
+  watchServers?(asked: (server: string, outcome: 'ok' | 'failed') => void): Disposable
 }
 
 /** What a provider may use of the process around it. */
 export interface ProviderContext {
   readonly log: Log
   readonly clock: Clock
+  /**
+   * Reads an impersonation credential from another configured store: what a `bind` with `provider` and `account` names.
+   * Always from the store, never from a cache. Rejects with a GmsaError, CONFIG_INVALID where the store is not one of
+   * the configured ones or holds no credentials. Absent where a provider is opened on its own.
+   */
+  readonly readCredential?: (provider: string, account: string, signal: AbortSignal) => Promise<ImpersonationCredential>
 }

@@ -1,10 +1,12 @@
+import { type Clock, systemClock } from '../base/clock.ts'
 import { GmsaError } from '../base/errors.ts'
 import { Secret } from '../base/secret.ts'
-import type { ImpersonationCredential } from '../gmsa/material.ts'
+import type { ImpersonationCredential, Kind } from '../gmsa/material.ts'
+import { decodeManagedPassword, decodeStoredKeys } from './key-records.ts'
 import type { Account, Provider } from './provider.ts'
+import { malformed, memberOf, printableMember, type StoredRecord, textMember } from './record-members.ts'
 
-/** A document as a store holds it: a JSON object, a Secret's keys, a folder of files. */
-export type StoredRecord = Readonly<Record<string, unknown>>
+export { malformed, type StoredRecord }
 
 /** A store of named documents. Most stores are one, and {@link fromRecords} makes a provider of it. */
 export interface RecordStore {
@@ -15,11 +17,11 @@ export interface RecordStore {
   close?(): Promise<void>
 }
 
-/** More than Active Directory takes for any of them: a user principal name may have 1,024 characters, all else less. */
-const MAX_LENGTH = 1024
-
-/** Lifts a store of documents to a provider: what a record means is decided here, once for all stores. */
-export function fromRecords(name: string, store: RecordStore): Provider {
+/**
+ * Lifts a store of documents to a provider: what a record means is decided here, once for all stores. `clock` tells
+ * when a managed password was read whose record does not say so.
+ */
+export function fromRecords(name: string, store: RecordStore, clock: Pick<Clock, 'now'> = systemClock): Provider {
   const watches = new Set<Disposable>()
 
   function watch(changed: (secret?: string) => void): Disposable {
@@ -32,10 +34,21 @@ export function fromRecords(name: string, store: RecordStore): Provider {
     }
   }
 
+  /** The record, where it holds what is asked for. */
+  async function read(kind: Kind, account: Account, signal: AbortSignal): Promise<StoredRecord> {
+    const record = await store.read(account, signal)
+    expectKind(record, kind, account.name)
+    return record
+  }
+
   return {
     name,
     reads: {
-      credential: async (account, signal) => decodeCredential(await store.read(account, signal), account.name),
+      credential: async (account, signal) => decodeCredential(await read('credential', account, signal), account.name),
+      'managed-password': async (account, signal) =>
+        decodeManagedPassword(await read('managed-password', account, signal), account, clock.now()),
+      'kerberos-keys': async (account, signal) =>
+        decodeStoredKeys(await read('kerberos-keys', account, signal), account),
     },
     probe: (signal) => store.probe(signal),
     ...(store.watch && { watch }),
@@ -45,6 +58,34 @@ export function fromRecords(name: string, store: RecordStore): Provider {
       await store.close?.()
     },
   }
+}
+
+/** The members that tell what a record holds. */
+const SIGNS: Readonly<Record<Kind, readonly string[]>> = {
+  'managed-password': ['managedPassword'],
+  'kerberos-keys': ['keytab'],
+  credential: ['username', 'password', 'domainName'],
+}
+const WORDS: Readonly<Record<Kind, string>> = {
+  'managed-password': 'a managed password',
+  'kerberos-keys': 'a keytab',
+  credential: 'a credential',
+}
+
+/**
+ * Throws KIND_NOT_OFFERED where the record holds another kind, and MATERIAL_MALFORMED where it holds more than one. A
+ * record without any is left to the decoder, which says what is missing.
+ */
+function expectKind(record: StoredRecord, kind: Kind, account: string): void {
+  const kinds = Object.keys(SIGNS) as Kind[]
+  const [held, ...more] = kinds.filter((each) => SIGNS[each].some((sign) => memberOf(record, sign) !== undefined))
+  if (held === undefined) return
+  if (more.length > 0) {
+    const all = [held, ...more].map((each) => WORDS[each]).join(' and ')
+    throw malformed(account, `holds ${all}: one of them belongs in another record`)
+  }
+  if (held === kind) return
+  throw new GmsaError('KIND_NOT_OFFERED', `record of account ${account} holds ${WORDS[held]}, not ${WORDS[kind]}`)
 }
 
 /**
@@ -61,25 +102,4 @@ export function decodeCredential(record: StoredRecord, account: string): Imperso
   // Windows takes the text up to there: a shorter password than the one stored.
   if (password.includes('\0')) throw malformed(account, 'password holds a NUL character')
   return { kind: 'credential', username, domainName, password: Secret.fromText(password) }
-}
-
-function printableMember(record: StoredRecord, member: string, account: string): string {
-  const text = textMember(record, member, account)
-  if (/\p{Cc}/u.test(text)) throw malformed(account, `${member} holds a control character`)
-  return text
-}
-
-function textMember(record: StoredRecord, member: string, account: string): string {
-  const value = Object.hasOwn(record, member) ? record[member] : undefined
-  if (value === undefined || value === null) throw malformed(account, `${member} is missing`)
-  if (typeof value !== 'string') throw malformed(account, `${member} must be a string`, 'put it in quotes')
-  if (value === '') throw malformed(account, `${member} is empty`)
-  if (value.length > MAX_LENGTH) throw malformed(account, `${member} is longer than ${MAX_LENGTH} characters`)
-  if (!value.isWellFormed()) throw malformed(account, `${member} is not well-formed Unicode`)
-  return value
-}
-
-/** MATERIAL_MALFORMED about the account's record. `problem` must not quote what the record holds. */
-export function malformed(account: string, problem: string, hint?: string): GmsaError {
-  return new GmsaError('MATERIAL_MALFORMED', `record of account ${account}: ${problem}`, hint ? { hint } : {})
 }

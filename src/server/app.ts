@@ -7,12 +7,14 @@ import type { Log } from '../base/log.ts'
 import type { Broker } from '../broker/broker.ts'
 import { answerError, toRequestError } from './answer-error.ts'
 import { type Audit, addAudit, makeAudit } from './audit.ts'
+import type { AccountContext } from './conditional.ts'
 import { addGuard, type Drain, guard } from './guard.ts'
 import type { Metrics } from './metrics.ts'
 import type { Peers } from './peers.ts'
 import { addAccountRoutes } from './routes/accounts.ts'
 import { addOpenApiRoute } from './routes/openapi.ts'
 import { addProviderRoute } from './routes/provider.ts'
+import type { Waits } from './waits.ts'
 
 export interface AppOptions {
   readonly broker: Broker
@@ -20,6 +22,7 @@ export interface AppOptions {
   readonly metrics: Metrics
   readonly log: Log
   readonly drain: Readonly<Drain>
+  readonly waits: Waits
   /** For each client certificate. */
   readonly requestsPerSecond: number
   /** Load is shed while the event loop is late by more than this, in ms. */
@@ -32,7 +35,7 @@ const MAX_PARAMETER = 253
 
 /** The data listener's application, apart from any socket: its `routing` is handed to the listener. */
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
-  const { broker, peers, metrics, log, drain } = options
+  const { broker, peers, metrics, log, drain, waits } = options
   const audit = makeAudit(metrics, log)
   const app = bareApp(peers, drain, audit)
   // The schemas describe; names and headers are judged by the broker, whose errors have the right shape.
@@ -49,15 +52,15 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     if (error.code === 'INTERNAL') log.error({ id: request.id, err: error.cause ?? error }, 'unexpected error')
     return answerError(request, reply, error)
   })
-  addRoutes(app, broker)
+  addRoutes(app, { broker, peers, waits })
   await app.ready()
   return app
 }
 
 /** Every route, for the service and for the description of its interface. */
-export function addRoutes(app: FastifyInstance, broker: Broker): void {
-  addProviderRoute(app, broker)
-  addAccountRoutes(app, broker)
+export function addRoutes(app: FastifyInstance, context: AccountContext): void {
+  addProviderRoute(app, context.broker)
+  addAccountRoutes(app, context)
   addOpenApiRoute(app)
 }
 

@@ -15,6 +15,8 @@ export interface RequestNotes {
   /** What went wrong, in words that hold no secret. */
   problem?: string
   stale?: number
+  /** For how long the request was held, in ms. */
+  held?: number
 }
 
 declare module 'fastify' {
@@ -42,10 +44,10 @@ export function addAudit(app: FastifyInstance, audit: Audit): void {
 
 export function makeAudit(metrics: Metrics, log: Log): Audit {
   return (request, reply) => {
-    const { peer, account, provider, kvno, code, problem, stale } = request.notes
+    const { peer, account, provider, kvno, code, problem, stale, held } = request.notes
     const route = request.is404 ? 'none' : (request.routeOptions.url ?? 'none')
     const status = reply.statusCode
-    metrics.request(route, status, code ?? 'none', reply.elapsedTime / 1000)
+    metrics.request(route, status, code ?? 'none', (reply.elapsedTime - (held ?? 0)) / 1000)
     const certificate = peer?.client?.certificate
     log.info(
       {
@@ -63,6 +65,7 @@ export function makeAudit(metrics: Metrics, log: Log): Audit {
         provider,
         kvno,
         stale,
+        ...(held !== undefined && { heldMs: Math.round(held) }),
         ms: Math.round(reply.elapsedTime * 1000) / 1000,
       },
       'request',

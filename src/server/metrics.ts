@@ -105,6 +105,7 @@ export function makeMetrics(options: MetricsOptions): Metrics {
       staleGauge(account).set(outcome.stale ? 1 : 0)
       if (!outcome.stale) successGauge(account).set(Math.floor(options.now() / 1000))
     },
+    ...keyMetrics(registry),
     tlsRejected: (reason) => rejected.inc({ reason }),
     tlsReloaded: (outcome) => reloads.inc({ outcome }),
     tlsCurrent(material) {
@@ -114,6 +115,36 @@ export function makeMetrics(options: MetricsOptions): Metrics {
       if (material.revocations) expiry.set({ role: 'crl' }, material.revocations.value.nextUpdate / 1000)
     },
     certificateExpiry: (role, at) => expiry.set({ role }, seconds(at)),
+  }
+}
+
+/** What is counted of gMSA keys. */
+function keyMetrics(registry: Registry): Pick<BrokerEvents, 'accountKeys' | 'directoryRead'> {
+  const registers = [registry]
+  const kvnos = new Gauge({
+    name: `${PREFIX}account_kvno`,
+    help: 'Key version number of the password in force.',
+    labelNames: ['account'],
+    registers,
+  })
+  const nextRefresh = new Gauge({
+    name: `${PREFIX}account_next_refresh_timestamp_seconds`,
+    help: "When the account's keys are read again, or change by themselves.",
+    labelNames: ['account'],
+    registers,
+  })
+  const directoryReads = new Counter({
+    name: `${PREFIX}directory_reads_total`,
+    help: 'Reads of single directory servers.',
+    labelNames: ['provider', 'server', 'outcome'],
+    registers,
+  })
+  return {
+    accountKeys(account, { kvno, refreshAt }) {
+      if (kvno !== undefined) kvnos.set({ account }, kvno)
+      if (refreshAt !== undefined) nextRefresh.set({ account }, Math.ceil(refreshAt / 1000))
+    },
+    directoryRead: (provider, server, outcome) => directoryReads.inc({ provider, server, outcome }),
   }
 }
 

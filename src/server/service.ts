@@ -16,6 +16,7 @@ import { makePeers, type Peers } from './peers.ts'
 import { readyChecks } from './ready-checks.ts'
 import { openTls, type TlsFiles, type TlsMaterial, type TlsStore } from './tls.ts'
 import type { Trust } from './trust.ts'
+import { makeWaits, type Waits } from './waits.ts'
 
 /** The configuration as used, as far as the service needs it. */
 export interface ServiceConfig {
@@ -33,7 +34,11 @@ export interface ServiceConfig {
     /** Absent only where mTLS is switched off: the port file is all there is then. */
     readonly client?: { readonly certificate: string; readonly key: string }
   }
+  /** Named accounts that stay closed without a `clients` section: other providers log on with them. */
+  readonly reservedAccounts?: ReadonlySet<string>
   readonly cache: { readonly maxAge: number; readonly serveStale: number }
+  /** Absent: as the configuration's default has it. */
+  readonly keys?: { readonly keepPrevious: number }
   readonly timeouts: { readonly store: number; readonly request: number }
   readonly shutdown: { readonly drainDelay: number; readonly grace: number }
   readonly limits: { readonly requestsPerSecond: number }
@@ -70,6 +75,7 @@ const NO_TRUST: Trust = { authorities: [], revoked: [] }
 interface Parts {
   started: boolean
   readonly drain: Drain
+  readonly waits: Waits
   readonly metrics: Metrics
   tls?: TlsStore
   hostFiles?: HostFiles
@@ -83,6 +89,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const parts: Parts = {
     started: false,
     drain: { draining: false, closed: false },
+    waits: makeWaits(clock),
     metrics: makeMetrics({
       version: options.version,
       commit: options.commit,
@@ -92,7 +99,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       ...(config.ccg && { ccgDebugLog: () => parts.hostFiles?.debugLogEnabled() ?? false }),
     }),
   }
-  const { metrics, drain } = parts
+  const { metrics, drain, waits } = parts
   const timeout = config.timeouts.store
   const broker = undo.use(openBroker({ ...config, timeout, providers, clock, log, events: metrics }))
   const readiness = { drain, mtls: config.tls !== undefined, health: broker.health, clock }
@@ -103,14 +110,14 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     trust: () => parts.tls?.current().trust ?? NO_TRUST,
     policy: makePolicy({
       rules: config.clients,
-      openAccounts: config.openToAll ? 'all' : new Set(namedAccounts(config)),
+      openAccounts: config.openToAll ? 'all' : openAccounts(config),
     }),
     clock,
   })
   if (config.tls) parts.tls = undo.use(await openTls(tlsOptions(config.tls, options, parts)))
   if (config.ccg) parts.hostFiles = undo.use(await openHostFilesFor(config.ccg, options, parts))
   const pressure = options.maxEventLoopDelay === undefined ? {} : { maxEventLoopDelay: options.maxEventLoopDelay }
-  const app = await buildApp({ broker, peers, metrics, log, drain, ...config.limits, ...pressure })
+  const app = await buildApp({ broker, peers, metrics, log, drain, waits, ...config.limits, ...pressure })
   undo.defer(() => app.close())
   parts.listener = await openListener(listenerOptions(app.routing, options, parts, peers))
   undo.defer(() => parts.listener?.close(0))
@@ -163,6 +170,7 @@ async function stop(
   const deadline = clock.monotonic() + grace
   log.info({ drainDelay, grace }, 'stopping')
   parts.drain.draining = true
+  parts.waits.end()
   await parts.hostFiles?.removePort().catch((error) => log.error({ problem: String(error.message) }, 'port file stays'))
   const left = () => Math.max(0, deadline - clock.monotonic())
   await setTimeout(Math.min(drainDelay, left()))
@@ -232,6 +240,11 @@ function listenerOptions(handler: RequestListener, options: ServiceOptions, { tl
 
 /** What a caller without certificate may do where mTLS was switched off by hand. */
 const CREDENTIALS_ONLY: Grant = { allows: (_account, permission) => permission === 'credential' }
+
+/** What every verified client may read the credential of where there is no `clients` section. */
+function openAccounts(config: ServiceConfig): ReadonlySet<string> {
+  return new Set(namedAccounts(config)).difference(config.reservedAccounts ?? new Set())
+}
 
 /** `*` stands for names that are not known. */
 function namedAccounts(config: ServiceConfig): string[] {

@@ -23,7 +23,14 @@ afterEach(async () => await broker[Symbol.asyncDispose]())
 
 function rig(accounts: Record<string, AccountEntry>, stores: readonly MemoryStore[] = [memoryStore()]) {
   const clock = movableClock()
-  const events = { cacheRead: vi.fn(), providerRead: vi.fn(), providerUp: vi.fn(), accountRead: vi.fn() }
+  const events = {
+    cacheRead: vi.fn(),
+    providerRead: vi.fn(),
+    providerUp: vi.fn(),
+    accountRead: vi.fn(),
+    accountKeys: vi.fn(),
+    directoryRead: vi.fn(),
+  }
   broker = openBroker({
     accounts: new Map(Object.entries(accounts)),
     providers: new Map(stores.map(({ provider }) => [provider.name, provider])),

@@ -81,7 +81,28 @@ accounts: { svc: { provider: local, samAccountName: x } }
       '3:24: providers.local.directry: unknown option, did you mean directory?',
       '3:43: providers.local.allow_readable: unknown option, did you mean allowReadable?',
       '3:65: providers.local.url: unknown option',
-      '4:37: accounts.svc.samAccountName: unknown option',
+      '4:53: accounts.svc.samAccountName: expected a sAMAccountName such as web01$, with the $ at its end',
+    ],
+  },
+  {
+    name: 'what accounts say of gMSAs',
+    text: `tls: { certificate: tls.crt, key: tls.key, clientCa: ca.crt }
+providers: { local: { type: file, directory: secrets } }
+keys: { keepPrevious: 10 hours }
+accounts:
+  a: { provider: local, domain: AD, servicePrincipalNames: [HTTP], enctypes: [aes512], kvno: 0 }
+  b: { provider: local, salt: '', managedPasswordInterval: 0, enctypes: [] }
+  c: { provider: local, salt: null, samAccountName: c$, domain: ad.test, servicePrincipalNames: [], kvno: 4294967295 }
+`,
+    problems: [
+      '3:23: keys.keepPrevious: expected a duration such as 30s, 5m or 10h5m',
+      '5:33: accounts.a.domain: expected the DNS name of a domain such as ad.example.com',
+      '5:61: accounts.a.servicePrincipalNames[0]: expected a service principal name such as HTTP/web01.ad.example.com',
+      '5:79: accounts.a.enctypes[0]: expected aes256, aes128, aes256-sha2, aes128-sha2 or rc4, did you mean aes128?',
+      '5:94: accounts.a.kvno: expected an integer from 1 to 4294967295',
+      '6:31: accounts.b.salt: expected text or null',
+      '6:60: accounts.b.managedPasswordInterval: expected an integer from 1 to 21350397',
+      '6:73: accounts.b.enctypes: expected a list of 1 or more: each aes256, aes128, aes256-sha2, aes128-sha2 or rc4',
     ],
   },
   {
@@ -98,7 +119,7 @@ accounts:
 `,
     problems: [
       '3:14: providers.a.type: unknown provider type, did you mean file?',
-      '4:14: providers.b.type: unknown provider type: this build has file',
+      '4:14: providers.b.type: unknown provider type: this build has file, active-directory',
       '5:3: providers.c.type: required: expected text',
       '6:14: providers.d.type: expected text: put it in quotes',
       '7:6: providers.e: expected a mapping of type',
@@ -144,7 +165,7 @@ accounts: { required: { provider: propertyNames, secret: '' }, constructor: { pr
       '8:18: accounts.a.provider: no such provider, did you mean local?',
       '9:18: accounts.b.provider: no such provider',
       '10:3: accounts.c.provider: required: expected text',
-      '11:6: accounts.d: expected a mapping of provider, secret',
+      '11:6: accounts.d: expected a mapping of provider, secret, samAccountName, domain, servicePrincipalNames, enctypes, salt, kvno, managedPasswordInterval',
       '12:25: accounts.e.secrt: unknown option, did you mean secret?',
       `13:3: accounts[?]: expected ${ACCOUNT}`,
     ],
@@ -280,8 +301,8 @@ ccg: true
   { name: 'a namespace that is a path', text: ccg('../x'), problems: [`5:19: ${NAMESPACE}`] },
   {
     name: 'sections of later versions',
-    text: `${SOUND}keys: { keepPrevious: 10h5m }\nlogin: {}\n`,
-    problems: ['5:1: keys: unknown option', '6:1: login: unknown option'],
+    text: `${SOUND}login: {}\n`,
+    problems: ['5:1: login: unknown option'],
   },
   {
     name: 'two documents',

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { GmsaError } from '../../src/base/errors.ts'
 import { expectLoaded, type Loaded, loadConfig } from '../../src/cli/config.ts'
 import { defineProvider } from '../../src/providers/define.ts'
+import { PROVIDER_TYPES } from '../../src/providers/index.ts'
 
 let folder = ''
 beforeAll(() => {
@@ -42,7 +43,9 @@ describe('a sound configuration', () => {
       ]),
       accounts: new Map([['svc', { provider: 'local', options: {} }]]),
       openAccounts: false,
+      reservedAccounts: new Set(),
       cache: { maxAge: 30_000, serveStale: 3_600_000 },
+      keys: { keepPrevious: 36_300_000 },
       timeouts: { store: 5_000, request: 10_000 },
       shutdown: { drainDelay: 5_000, grace: 25_000 },
       limits: { requestsPerSecond: 500 },
@@ -197,6 +200,57 @@ describe('the file is looked for', () => {
       ok: false,
       problems: [{ source: join(elsewhere(), 'none.yaml'), message: 'no such file' }],
     })
+  })
+})
+
+const directory = defineProvider({
+  type: 'directory',
+  summary: 'Logs on with an account of another store.',
+  schema: {
+    type: 'object',
+    properties: {
+      bind: {
+        type: 'object',
+        description: 'Where the credential lies.',
+        properties: { provider: { type: 'string' }, account: { type: 'string' } },
+      },
+    },
+    additionalProperties: false,
+  },
+  accountSchema: { type: 'object', properties: {}, additionalProperties: false },
+  open: () => Promise.reject(new Error('not opened here')),
+})
+
+describe('an account that a provider logs on with', () => {
+  const types = [...PROVIDER_TYPES, directory]
+  const text = (provider: string) => `tls: { certificate: tls.crt, key: tls.key, clientCa: ca.crt }
+providers:
+  local: { type: file, directory: secrets }
+  other: { type: file, directory: others }
+  ad: { type: directory, bind: { provider: ${provider}, account: svc-ccg } }
+accounts:
+  svc-ccg: { provider: local, secret: ccg }
+  alias: { provider: local, secret: ccg }
+  svc: { provider: local }
+  elsewhere: { provider: other, secret: ccg }
+  web01: { provider: ad, samAccountName: web01$ }
+`
+  const loadText = (text: string) => {
+    const file = join(folder, 'bind.yaml')
+    writeFileSync(file, text)
+    return loadConfig({ file, env: {}, cwd: folder, types })
+  }
+
+  test('is reserved under every name of its record', async () => {
+    const { config, warnings } = expectLoaded(await loadText(text('local')))
+    expect([...config.reservedAccounts]).toEqual(['svc-ccg', 'alias'])
+    expect(config.accounts.get('web01')?.options).toEqual({ samAccountName: 'web01$' })
+    expect(warnings).toEqual([])
+  })
+
+  test('needs a provider that exists', async () => {
+    const result = await loadText(text('locl'))
+    expect(result).toMatchObject({ ok: false, problems: [{ message: 'no such provider, did you mean local?' }] })
   })
 })
 

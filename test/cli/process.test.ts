@@ -95,6 +95,7 @@ describe('run', () => {
           const request = httpsRequest(options, answer)
           request.once('socket', (socket) => {
             sent = request.reusedSocket
+            if (sent) return
             socket.once('secureConnect', () => {
               sent = true
             })

@@ -69,6 +69,7 @@ export interface Reply {
   readonly status: number
   readonly headers: Record<string, string | string[] | undefined>
   readonly body: string
+  readonly bytes: Buffer
 }
 
 export async function makeRig(options: RigOptions = {}): Promise<Rig> {
@@ -147,7 +148,8 @@ export function call(
     response.on('data', (chunk: Buffer) => chunks.push(chunk))
     response.on('end', () => {
       const { statusCode = 0, headers } = response
-      resolve({ status: statusCode, headers, body: Buffer.concat(chunks).toString() })
+      const bytes = Buffer.concat(chunks)
+      resolve({ status: statusCode, headers, body: bytes.toString(), bytes })
     })
     response.on('error', reject)
   })

@@ -5,7 +5,7 @@ import { expect } from 'vitest'
 import { debianRelease } from '../../scripts/setup-debian.ts'
 
 /** The real tools a test can ask for. */
-export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils'
+export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
@@ -15,6 +15,7 @@ const programs: Record<Tool, readonly string[]> = {
   openssl: ['openssl'],
   curl: ['curl'],
   'ldap-utils': ['ldapsearch', 'ldapwhoami'],
+  gssapi: ['python3'],
 }
 
 /** The file of a program on PATH or in the system's own folders, or undefined. */
@@ -32,10 +33,16 @@ function sambaProblem(): string | undefined {
   return status === 0 ? undefined : 'this machine lets nobody make a mount namespace'
 }
 
+/** The system's own Python: another one that comes first in PATH does not see Debian's modules. */
+function gssapiProblem(): string | undefined {
+  return spawnSync('/usr/bin/python3', ['-c', 'import gssapi']).status === 0 ? undefined : 'python3-gssapi not found'
+}
+
 /** Why `tool` can't be used here, or undefined where it can. */
 export function lack(tool: Tool): string | undefined {
   const missing = programs[tool].filter((name) => !program(name))
   if (missing.length > 0) return `${missing.join(', ')} not found`
+  if (tool === 'gssapi') return gssapiProblem()
   return tool === 'samba' ? sambaProblem() : undefined
 }
 

@@ -90,7 +90,12 @@ describe('under /v1/', () => {
     const document = JSON.parse(reply.body)
     expect(document.openapi).toMatch(/^3\.1\./)
     expect(Object.keys(document.paths).sort()).toEqual(
-      ['/openapi.json', '/provider', '/v1/accounts', '/v1/accounts/{account}/credential'].sort(),
+      [
+        '/openapi.json',
+        '/provider',
+        '/v1/accounts',
+        ...['credential', 'keys', 'keytab', 'managed-password'].map((kind) => `/v1/accounts/{account}/${kind}`),
+      ].sort(),
     )
     expect(await rig.get('/openapi.json', { method: 'POST' })).toMatchObject({ status: 405, body: '' })
   })

@@ -3,6 +3,7 @@ import { systemClock } from '../../base/clock.ts'
 import { silentLog } from '../../base/log.ts'
 import { withDeadline } from '../../broker/deadline.ts'
 import { loadTls, type TlsMaterial } from '../../server/tls.ts'
+import { describeMaterial, readMaterial } from '../account-probe.ts'
 import { describeClient, describeServer } from '../certificate-report.ts'
 import { type Config, expectLoaded, type Loaded, type ProviderConfig } from '../config.ts'
 import { type Finding, findingOf, printFindings } from '../findings.ts'
@@ -64,21 +65,15 @@ async function tryCertificates({ tls, ccg }: Config): Promise<Finding[]> {
 }
 
 async function tryProvider(name: string, options: ProviderConfig, config: Config): Promise<Finding[]> {
-  const within = <T>(task: (signal: AbortSignal) => Promise<T>) =>
-    withDeadline(task, config.timeouts.store, systemClock)
+  const { store: timeout } = config.timeouts
   const findings: Finding[] = []
   const open = async () => {
-    await using provider = await openProvider(name, options, { log: silentLog, clock: systemClock })
-    await within((signal) => provider.probe(signal))
+    await using provider = await openProvider(name, options, { log: silentLog, clock: systemClock }, config)
+    await withDeadline((signal) => provider.probe(signal), timeout, systemClock)
     for (const [account, { provider: its, secret = account, options: more }] of config.accounts) {
-      const { credential } = provider.reads
-      if (its !== name || account === '*' || !credential) continue
-      const look = async () => {
-        const { username, domainName } = await within((signal) =>
-          credential({ name: account, secret, options: more }, signal),
-        )
-        return `credential of ${username}, domain ${domainName}`
-      }
+      if (its !== name || account === '*') continue
+      const look = async () =>
+        describeMaterial(await readMaterial(provider, { name: account, secret, options: more }, timeout))
       findings.push(await findingOf(`account ${account}`, look))
     }
     return `${options.type}: answers`

@@ -4,7 +4,7 @@ import { systemClock } from '../../base/clock.ts'
 import { GmsaError } from '../../base/errors.ts'
 import { silentLog } from '../../base/log.ts'
 import { withDeadline } from '../../broker/deadline.ts'
-import type { ImpersonationCredential } from '../../gmsa/material.ts'
+import type { ImpersonationCredential, ManagedPassword, Material } from '../../gmsa/material.ts'
 import {
   bindName,
   type DirectoryServer,
@@ -13,8 +13,11 @@ import {
   readDirectoryTime,
   withDirectory,
 } from '../../providers/active-directory/directory.ts'
+import type { Account, Provider } from '../../providers/provider.ts'
+import { describeMaterial, readMaterial } from '../account-probe.ts'
 import { type Config, expectLoaded } from '../config.ts'
 import { type Finding, findingOf, printFindings } from '../findings.ts'
+import { describeKeys } from '../keys-report.ts'
 import { openProvider } from '../open-providers.ts'
 import { loadRunConfig } from '../rancher-mode.ts'
 
@@ -30,7 +33,7 @@ const MAX_SKEW = 5 * 60_000
 
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .description('walk the whole chain for one account: store, record, domain controller, clock, log-on')
+    .description('walk the whole chain for one account: store, record, domain controller, clock, log-on or keys')
     .argument('<account>', 'the account, as the configuration names it')
     .option('--config <file>', 'configuration file')
     .option('--dc <host>', 'domain controller (LDAPS); absent: found by the SRV records of the domain')
@@ -46,32 +49,69 @@ export function doctorCommand(): Command {
     })
 }
 
-const LINKS = ['configuration', 'store', 'credential', 'domain controller', 'clock', 'log-on'] as const
+/** One link of the chain: a name, and what looks at it. */
+type Link = readonly [subject: string, look: () => Promise<string>]
 
 /** Looks at one link after the other; those behind the first that breaks are named as skipped. */
-async function examine(account: string, config: Config, flags: DoctorFlags): Promise<Finding[]> {
-  const findings: Finding[] = []
-  const found: { credential?: ImpersonationCredential; server?: DirectoryServer } = {}
-  const looks: Record<(typeof LINKS)[number], () => Promise<string>> = {
-    configuration: async () => `provider ${entryOf(account, config).provider}`,
-    store: () => askStore(account, config),
-    credential: async () => {
-      found.credential = await readCredential(account, config)
-      return `${found.credential.username}, domain ${found.credential.domainName}`
-    },
-    'domain controller': async () => {
-      found.server = await chooseServer(expectFound(found.credential), config, flags)
-      return found.server.host
-    },
-    clock: () => compareClocks(expectFound(found.server)),
-    'log-on': () => tryLogOn(expectFound(found.server), expectFound(found.credential)),
-  }
-  for (const subject of LINKS) {
+async function examine(name: string, config: Config, flags: DoctorFlags): Promise<Finding[]> {
+  await using stack = new AsyncDisposableStack()
+  const found: { provider?: Provider; material?: Material } = {}
+  const entry = config.accounts.get(name) ?? config.accounts.get('*')
+  const account: Account = { name, secret: entry?.secret ?? name, options: entry?.options ?? {} }
+  const first: Link[] = [
+    ['configuration', async () => `provider ${expectEntry(entry).provider}`],
+    [
+      'store',
+      async () => {
+        const { provider: its } = expectEntry(entry)
+        const options = expectFound(config.providers.get(its))
+        found.provider = stack.use(await openProvider(its, options, { log: silentLog, clock: systemClock }, config))
+        await withDeadline((signal) => expectFound(found.provider).probe(signal), config.timeouts.store, systemClock)
+        return `${options.type} ${its}: answers`
+      },
+    ],
+    [
+      'record',
+      async () => {
+        found.material = await readMaterial(expectFound(found.provider), account, config.timeouts.store)
+        return describeMaterial(found.material)
+      },
+    ],
+  ]
+  const findings = await walk(first, [])
+  return walk(linksOf(found.material, account, config, flags), findings)
+}
+
+async function walk(links: readonly Link[], before: readonly Finding[]): Promise<Finding[]> {
+  const findings = [...before]
+  for (const [subject, look] of links) {
     const broken = findings.some((each) => each.state === 'failed')
     if (broken) findings.push({ subject, state: 'skipped', detail: 'the chain is broken above' })
-    else findings.push(await findingOf(subject, looks[subject]))
+    else findings.push(await findingOf(subject, look))
   }
   return findings
+}
+
+/** What comes after the record depends on what it is. Nothing known yet: as for a credential, to be named as skipped. */
+function linksOf(material: Material | undefined, account: Account, config: Config, flags: DoctorFlags): Link[] {
+  if (material?.kind === 'managed-password') return keyLinks(material, account)
+  if (material?.kind === 'kerberos-keys') return []
+  const found: { server?: DirectoryServer } = {}
+  return [
+    [
+      'domain controller',
+      async () => {
+        found.server = await chooseServer(expectFound(material), config, flags)
+        return found.server.host
+      },
+    ],
+    ['clock', () => compareClocks(expectFound(found.server))],
+    ['log-on', () => tryLogOn(expectFound(found.server), expectFound(material))],
+  ]
+}
+
+function keyLinks(material: ManagedPassword, account: Account): Link[] {
+  return [['keys', () => describeKeys(material, account.options, systemClock.now())]]
 }
 
 function expectFound<T>(value: T | undefined): T {
@@ -79,33 +119,9 @@ function expectFound<T>(value: T | undefined): T {
   return value
 }
 
-function entryOf(account: string, { accounts }: Config) {
-  const entry = accounts.get(account) ?? accounts.get('*')
+function expectEntry<T>(entry: T | undefined): T {
   if (!entry) throw new GmsaError('ACCOUNT_NOT_FOUND', 'no such account is configured', { hint: 'add it to accounts' })
   return entry
-}
-
-async function askStore(account: string, config: Config): Promise<string> {
-  const { provider: name } = entryOf(account, config)
-  const options = expectFound(config.providers.get(name))
-  await using provider = await openProvider(name, options, { log: silentLog, clock: systemClock })
-  await withDeadline((signal) => provider.probe(signal), config.timeouts.store, systemClock)
-  return `${options.type} ${name}: answers`
-}
-
-async function readCredential(account: string, config: Config): Promise<ImpersonationCredential> {
-  const { provider: name, secret = account, options } = entryOf(account, config)
-  await using provider = await openProvider(name, expectFound(config.providers.get(name)), {
-    log: silentLog,
-    clock: systemClock,
-  })
-  const { credential } = provider.reads
-  if (!credential) throw new GmsaError('KIND_NOT_OFFERED', `provider ${name} holds no credential`)
-  return withDeadline(
-    (signal) => credential({ name: account, secret, options }, signal),
-    config.timeouts.store,
-    systemClock,
-  )
 }
 
 async function chooseServer(

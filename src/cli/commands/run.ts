@@ -50,7 +50,7 @@ async function run(flags: RunFlags): Promise<void> {
 
 async function start(config: Config, { log }: ProcessLog): Promise<Service> {
   const clock = systemClock
-  const providers = await openProviders(config.providers, { log, clock })
+  const providers = await openProviders(config.providers, { log, clock }, config.accounts)
   const { openAccounts: openToAll, ...rest } = config
   return startService({ config: { ...rest, openToAll }, providers, clock, log, ...buildInfo() })
 }

@@ -5,8 +5,8 @@ import { watchDirectories } from '../../base/watch.ts'
 import { defineProvider } from '../define.ts'
 import type { Account, ProviderContext } from '../provider.ts'
 import { fromRecords, malformed, type RecordStore, type StoredRecord } from '../records.ts'
+import { SecretFiles } from '../secret-files.ts'
 import { parseDocument } from './document.ts'
-import { SecretFiles } from './secret-files.ts'
 
 const schema = {
   type: 'object',
@@ -37,7 +37,7 @@ export const file = defineProvider({
     if (!isAbsolute(options.directory))
       throw new GmsaError('CONFIG_INVALID', `providers.${name}.directory: not an absolute path`)
     const files = new SecretFiles(options.directory, options.allowReadable ?? false, context.log)
-    return fromRecords(name, fileRecords(files, context))
+    return fromRecords(name, fileRecords(files, context), context.clock)
   },
 })
 

@@ -1,19 +1,29 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
 import { GmsaError } from '../../base/errors.ts'
-import type { Broker } from '../../broker/broker.ts'
+import { type AccountContext, answerConditionally, timestamp } from '../conditional.ts'
 import { credentialSchema, grantOf, sendCredential } from './credential.ts'
+import { addKeyRoutes } from './keys.ts'
 
 /** The routes under /v1/accounts: what a client may read, by name and kind. */
-export function addAccountRoutes(app: FastifyInstance, broker: Broker): void {
+export function addAccountRoutes(app: FastifyInstance, context: AccountContext): void {
+  const { broker } = context
   app.get('/v1/accounts', { schema: listSchema }, (request, reply) => {
-    reply.header('cache-control', 'no-store').send({ accounts: broker.list(grantOf(request)) })
+    const accounts = broker.list(grantOf(request)).map(({ refreshAt, ...known }) => {
+      return { ...known, ...(refreshAt !== undefined && { refreshAt: timestamp(refreshAt) }) }
+    })
+    reply.header('cache-control', 'no-store').send({ accounts })
   })
-  app.get<{ Params: { account: string } }>(
-    '/v1/accounts/:account/credential',
-    { schema: accountSchema },
-    (request, reply) => sendCredential(request, reply, broker, request.params.account),
-  )
+  app.get<AccountRoute>('/v1/accounts/:account/credential', { schema: accountSchema }, (request, reply) => {
+    const { account } = request.params
+    const read = () => broker.read(grantOf(request), account, 'credential')
+    return answerConditionally(request, reply, context, read, ({ material }) => sendCredential(reply, material))
+  })
   for (const url of ['/v1/accounts', '/v1/accounts/:account/credential']) allowOnlyGet(app, url)
+  for (const url of addKeyRoutes(app, context)) allowOnlyGet(app, url)
+}
+
+interface AccountRoute {
+  Params: { account: string }
 }
 
 /** Other methods on a known path: 405 instead of 404, before any body is waited for. */
@@ -41,7 +51,12 @@ const listSchema = {
           items: {
             type: 'object',
             required: ['name', 'kinds'],
-            properties: { name: { type: 'string' }, kinds: { type: 'array', items: { type: 'string' } } },
+            properties: {
+              name: { type: 'string' },
+              kinds: { type: 'array', items: { type: 'string' } },
+              kvno: { type: 'integer', description: 'Of the key in force, where it is known already.' },
+              refreshAt: { type: 'string', description: 'When the keys are due again, where that is known already.' },
+            },
           },
         },
       },

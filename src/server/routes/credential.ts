@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Broker } from '../../broker/broker.ts'
+import type { ImpersonationCredential } from '../../gmsa/material.ts'
 
 /** The three members in Rancher's order. A record that lacked one could not be serialised. */
 export const credentialSchema = {
@@ -14,22 +14,8 @@ export const credentialSchema = {
   },
 } as const
 
-/** Reads the account's credential for this client and answers with it. Rejects with a GmsaError. */
-export async function sendCredential(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  broker: Broker,
-  account: string,
-): Promise<FastifyReply> {
-  const { notes } = request
-  notes.account = account.slice(0, 253)
-  const provider = broker.providerOf(account)
-  if (provider) notes.provider = provider
-  const { material, stale } = await broker.read(grantOf(request), account, 'credential')
-  if (stale !== undefined) {
-    notes.stale = stale
-    reply.header('gmsa-stale', stale)
-  }
+/** Answers with the credential. */
+export function sendCredential(reply: FastifyReply, material: ImpersonationCredential): FastifyReply {
   reply.header('cache-control', 'no-store').type('application/json; charset=utf-8')
   const { username, password, domainName } = material
   return reply.send({ username, password: password.revealText(), domainName })

@@ -1,15 +1,24 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { GmsaError, toGmsaError } from '../../base/errors.ts'
 import type { Broker } from '../../broker/broker.ts'
-import { credentialSchema, sendCredential } from './credential.ts'
+import { credentialSchema, grantOf, sendCredential } from './credential.ts'
 
 /** `GET /provider`: what the CCG plug-in asks for. Every answer but the credential itself has no body. */
 export function addProviderRoute(app: FastifyInstance, broker: Broker): void {
   app.get('/provider', { schema }, async (request, reply) => {
     const name = objectHeader(request)
     if (!name) throw new GmsaError('REQUEST_INVALID', 'header object is missing or empty')
+    const { notes } = request
+    notes.account = name.slice(0, 253)
+    const provider = broker.providerOf(name)
+    if (provider) notes.provider = provider
     try {
-      return await sendCredential(request, reply, broker, name)
+      const { material, stale } = await broker.read(grantOf(request), name, 'credential')
+      if (stale !== undefined) {
+        notes.stale = stale
+        reply.header('gmsa-stale', stale)
+      }
+      return sendCredential(reply, material)
     } catch (thrown) {
       throw asAbsent(toGmsaError(thrown))
     }

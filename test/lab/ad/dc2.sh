@@ -18,7 +18,7 @@ if [ ! -s "$AD_STATE/dc2/private/sam.ldb" ]; then
   ad dc functional level = 2016
 CONF
   printf 'username = Administrator\npassword = %s\ndomain = %s\n' "$AD_ADMIN_PASSWORD" "$AD_DOMAIN" >"$AD_STATE/join.auth"
-  with_hosts faketime -f "$(cat "$AD_STATE/clock")" samba-tool domain join "$dns" DC --server="dc1.$dns" \
+  at with_hosts samba-tool domain join "$dns" DC --server="dc1.$dns" \
     --targetdir="$AD_STATE/dc2" --dns-backend=NONE --no-dns-updates --use-kerberos=off \
     -A "$AD_STATE/join.auth" -s "$AD_STATE/join.conf" >"$AD_STATE/join.log" 2>&1 ||
     { tail -n 5 "$AD_STATE/join.log" >&2; exit 1; }

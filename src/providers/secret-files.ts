@@ -1,8 +1,8 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open, readFile, realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { GmsaError } from '../../base/errors.ts'
-import type { Log } from '../../base/log.ts'
+import { GmsaError } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
 
 /** More than any credential needs. Also a bound on the parser: YAML takes time with the square of the keys. */
 const MAX_BYTES = 64 * 1024

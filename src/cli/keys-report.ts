@@ -1,0 +1,42 @@
+import type { AccountOptions } from '../gmsa/account-options.ts'
+import { rolloverOf } from '../gmsa/cycle.ts'
+import { makeKeyDeriver } from '../gmsa/derive.ts'
+import { parseManagedPassword } from '../gmsa/managed-password.ts'
+import type { ManagedPassword } from '../gmsa/material.ts'
+import { scheduleKeys } from '../gmsa/schedule.ts'
+import { chooseEnctypes } from '../kerberos/enctype.ts'
+import { formatPrincipal, principalsFor } from '../kerberos/principal.ts'
+import { accountSalt, realmOf } from '../kerberos/salt.ts'
+
+/**
+ * Derives the keys of a managed password as the service would and says what they are, without showing them. Rejects
+ * with a GmsaError where none can be handed out.
+ */
+export async function describeKeys(material: ManagedPassword, options: AccountOptions, now: number): Promise<string> {
+  const { samAccountName, domain, servicePrincipalNames, supportedEnctypes, managedPasswordInterval } = material.account
+  const kvno = material.kvno ?? (options.kvno === undefined ? undefined : { value: options.kvno, readAt: now })
+  const reading = {
+    blob: parseManagedPassword(material.blob.reveal()),
+    receivedAt: material.receivedAt,
+    jitter: 0,
+    ...(kvno && { kvno }),
+    ...(managedPasswordInterval !== undefined && { rollover: rolloverOf(managedPasswordInterval) }),
+  }
+  const schedule = scheduleKeys({ reading, now, keepPrevious: 0 })
+  const { enctypes, assumed, leftOut } = chooseEnctypes(options.enctypes, supportedEnctypes)
+  const realm = realmOf(domain)
+  const salt = options.salt ?? accountSalt(samAccountName, domain)
+  const { keys } = await makeKeyDeriver().deriveKeys(schedule, { realm, salt, enctypes })
+  const services = options.servicePrincipalNames ?? servicePrincipalNames
+  const principals = principalsFor('acceptor', { samAccountName, realm, servicePrincipalNames: services })
+  const words = enctypes.map(({ word }) => word).join(', ')
+  const doubts = [
+    ...(assumed ? ['msDS-SupportedEncryptionTypes is not set, these are assumed'] : []),
+    ...(leftOut.length > 0 ? [`not supported by the account: ${leftOut.join(', ')}`] : []),
+    ...schedule.notes,
+  ]
+  const kvnos = [...new Set(keys.map((each) => each.kvno))].join(', ')
+  const said = `${words} under kvno ${kvnos} for ${principals.map(formatPrincipal).join(', ')}`
+  const change = `; the password changes ${new Date(schedule.queryDate).toISOString()}`
+  return `${said}${change}${doubts.map((each) => `; ${each}`).join('')}`
+}

@@ -1,0 +1,214 @@
+import { readFile } from 'node:fs/promises'
+import { basename, dirname } from 'node:path'
+import type { Clock } from '../../base/clock.ts'
+import { GmsaError } from '../../base/errors.ts'
+import type { ImpersonationCredential } from '../../gmsa/material.ts'
+import type { ProviderContext } from '../provider.ts'
+import { decodeCredential } from '../records.ts'
+import { SecretFiles } from '../secret-files.ts'
+import { certificateError, directoryError } from './causes.ts'
+import type { Connection } from './connection.ts'
+import { bindName, logOn } from './directory.ts'
+
+/** `bind` as configured: one of three forms, see {@link openBind}. */
+export interface BindOptions {
+  readonly provider?: string
+  readonly account?: string
+  readonly username?: string
+  readonly domainName?: string
+  readonly passwordFile?: string
+  readonly certificate?: string
+  readonly key?: string
+}
+
+/** How this service identifies itself to a directory. Nothing is kept: each log-on reads its secret anew. */
+export interface Bind {
+  /** What the TLS handshake shows; empty unless the bind is by certificate. */
+  tls(): Promise<{ readonly cert?: string; readonly key?: string }>
+  /** Logs on. Rejects with STORE_DENIED and the reason, or with an error of the store that holds the credential. */
+  logOn(connection: Connection, signal: AbortSignal): Promise<void>
+  /** Whether this error came from where the credential is kept, so that no other controller would help. */
+  isOurs(error: GmsaError): boolean
+}
+
+/** The forms, by the members that each consists of. */
+const FORMS = [
+  ['provider', 'account'],
+  ['username', 'domainName', 'passwordFile'],
+  ['certificate', 'key'],
+] as const
+
+/** First back-off in ms after a wrong password, and the longest: fewer tries than a usual lock-out threshold counts. */
+const FIRST_WAIT = 30_000
+const MAX_WAIT = 15 * 60_000
+
+/** Checks the form of `bind` and prepares it. Throws CONFIG_INVALID. */
+export function openBind(provider: string, bind: BindOptions, context: ProviderContext): Bind {
+  const given = Object.keys(bind).sort().join()
+  const form = FORMS.find((members) => members.toSorted().join() === given)?.[0]
+  if (form === undefined) {
+    const forms = FORMS.map((members) => members.join(' + '))
+    throw new GmsaError('CONFIG_INVALID', `providers.${provider}.bind: expected ${forms.join(', or ')}`)
+  }
+  if (form === 'certificate') return certificateBind(bind.certificate ?? '', bind.key ?? '')
+  return passwordBind(form === 'provider' ? otherStore(provider, bind, context) : passwordFile(bind, context), context)
+}
+
+type ReadCredential = (signal: AbortSignal) => Promise<ImpersonationCredential>
+
+function otherStore(
+  provider: string,
+  { provider: store = '', account = '' }: BindOptions,
+  { readCredential }: ProviderContext,
+): ReadCredential {
+  if (!readCredential || store === provider) {
+    throw new GmsaError('CONFIG_INVALID', `providers.${provider}.bind.provider: expected another provider`)
+  }
+  return async (signal) => {
+    try {
+      return await readCredential(store, account, signal)
+    } catch (error) {
+      if (!(error instanceof GmsaError)) throw error
+      throw bindError(error, `the credential ${account} of provider ${store}`)
+    }
+  }
+}
+
+function passwordFile(
+  { username = '', domainName = '', passwordFile: path = '' }: BindOptions,
+  context: ProviderContext,
+): ReadCredential {
+  const files = new SecretFiles(dirname(path), false, context.log)
+  return async (signal) => {
+    try {
+      const text = await files.read(files.directory, basename(path), signal)
+      if (text === undefined) throw new GmsaError('ACCOUNT_NOT_FOUND', `${path}: no such file`)
+      // A line break that an editor left at the end is dropped.
+      return decodeCredential({ username, domainName, password: text.replace(/\r?\n$/, '') }, username)
+    } catch (error) {
+      if (!(error instanceof GmsaError)) throw error
+      throw bindError(error, 'passwordFile')
+    }
+  }
+}
+
+/** Absence or damage of *our* credential must not look like that of the account asked for. */
+function bindError(error: GmsaError, what: string): GmsaError {
+  const outage = error.code === 'STORE_UNAVAILABLE' || error.code === 'STORE_TIMEOUT'
+  return new GmsaError(outage ? error.code : 'STORE_DENIED', `bind: ${what}: ${error.message}`, {
+    cause: error,
+    ...(error.reason === undefined ? {} : { reason: error.reason }),
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+  })
+}
+
+function passwordBind(readCredential: ReadCredential, { clock }: Pick<ProviderContext, 'clock'>): Bind {
+  const ours = new WeakSet<GmsaError>()
+  const brake = passwordBrake(clock)
+
+  async function current(signal: AbortSignal): Promise<ImpersonationCredential> {
+    try {
+      return await readCredential(signal)
+    } catch (error) {
+      if (error instanceof GmsaError) ours.add(error)
+      throw error
+    }
+  }
+
+  async function tryOnce(connection: Connection, credential: ImpersonationCredential): Promise<void> {
+    brake.check(credential)
+    try {
+      await logOn(connection.client, bindName(credential.username, credential.domainName), credential.password)
+      brake.release()
+    } catch (thrown) {
+      const error = directoryError(thrown, connection.host)
+      if (error.reason === 'bad-password') brake.apply(credential, error)
+      throw error
+    }
+  }
+
+  return {
+    tls: async () => ({}),
+    async logOn(connection, signal) {
+      const credential = await current(signal)
+      try {
+        await tryOnce(connection, credential)
+      } catch (error) {
+        if (!(error instanceof GmsaError) || error.reason !== 'bad-password') throw error
+        // The password may have been changed just now, between our reading it and using it.
+        const again = await current(signal)
+        if (sameCredential(again, credential)) throw error
+        await tryOnce(connection, again)
+      }
+    },
+    isOurs: (error) => ours.has(error),
+  }
+}
+
+interface Brake {
+  /** Throws the former refusal when this very credential was refused and its time is not up. */
+  check(credential: ImpersonationCredential): void
+  apply(credential: ImpersonationCredential, error: GmsaError): void
+  release(): void
+}
+
+/** Keeps a wrong password from being tried again and again, which would lock the account out. */
+function passwordBrake(clock: Clock): Brake {
+  let refused: { credential: ImpersonationCredential; error: GmsaError; until: number; wait: number } | undefined
+  return {
+    check(credential) {
+      if (!refused || clock.monotonic() >= refused.until) return
+      if (sameCredential(credential, refused.credential)) throw refused.error
+    },
+    apply(credential, error) {
+      const before = refused && sameCredential(credential, refused.credential) ? refused.wait : undefined
+      const wait = before === undefined ? FIRST_WAIT : Math.min(before * 2, MAX_WAIT)
+      refused = { credential, error, wait, until: clock.monotonic() + wait }
+    },
+    release() {
+      refused = undefined
+    },
+  }
+}
+
+function sameCredential(a: ImpersonationCredential, b: ImpersonationCredential): boolean {
+  return a.username === b.username && a.domainName === b.domainName && a.password.equals(b.password)
+}
+
+/** LDAP "Who am I?" (RFC 4532). */
+const WHO_AM_I = '1.3.6.1.4.1.4203.1.11.3'
+
+/**
+ * SASL EXTERNAL ([MS-ADTS] 5.1.1.2): over LDAPS the certificate alone logs on and a bind would be an error; after
+ * StartTLS the bind does it. A certificate that is not mapped leaves the connection anonymous, so we ask who we are.
+ */
+function certificateBind(certificate: string, key: string): Bind {
+  const ours = new WeakSet<GmsaError>()
+  async function read(path: string): Promise<string> {
+    return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+      const problem = new GmsaError('STORE_UNAVAILABLE', `bind: ${path}: ${error.code}`, { cause: error })
+      ours.add(problem)
+      throw problem
+    })
+  }
+  return {
+    async tls() {
+      const [cert, secret] = await Promise.all([read(certificate), read(key)])
+      return { cert, key: secret }
+    },
+    async logOn({ client, transport, host }) {
+      if (transport === 'starttls') {
+        await client.bindSASL('EXTERNAL').catch((error) => {
+          throw certificateError(error, host)
+        })
+      }
+      const { value = '' } = await client.exop(WHO_AM_I)
+      if (value !== '') return
+      throw new GmsaError('STORE_DENIED', `${host} takes the certificate for nobody`, {
+        reason: 'not-permitted',
+        hint: 'map it to the account: altSecurityIdentities, or a UPN in the certificate',
+      })
+    },
+    isOurs: (error) => ours.has(error),
+  }
+}

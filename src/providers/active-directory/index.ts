@@ -1,0 +1,208 @@
+import { readFile } from 'node:fs/promises'
+import { DURATION_PATTERN, parseDuration } from '../../base/duration.ts'
+import { GmsaError } from '../../base/errors.ts'
+import type { ManagedPassword } from '../../gmsa/material.ts'
+import { accountOptionsOf } from '../account-options.ts'
+import { defineProvider } from '../define.ts'
+import type { Account, Provider, ProviderContext } from '../provider.ts'
+import { type Bind, openBind } from './bind.ts'
+import { silentServer } from './causes.ts'
+import { type Connection, openConnection, type Transport } from './connection.ts'
+import { readDirectoryTime } from './directory.ts'
+import { discoverControllers, type Resolve } from './discovery.ts'
+import { failover, type Outcome } from './failover.ts'
+import { readManagedPassword } from './managed-password.ts'
+import { connectionPool, type Lease } from './pool.ts'
+import { accountSchema, type Options, schema } from './schema.ts'
+
+/** The directory itself: gMSA passwords over LDAP. */
+export const activeDirectory = defineProvider({
+  type: 'active-directory',
+  summary: 'Active Directory: the managed passwords of gMSAs, read over LDAPS or StartTLS.',
+  schema,
+  accountSchema,
+  open: (name, options, context) => openActiveDirectory(name, options, context),
+})
+
+const PORTS: Readonly<Record<Transport, number>> = { ldaps: 636, starttls: 389 }
+/** Node's timers hold no more than 2^31 ms. */
+const MAX_TIMEOUT = 60_000
+/** An error of ours should be the answer, not that of a caller whose deadline is the same. */
+const MARGIN = 0.95
+/** How long in ms the controllers that the DNS named are taken for all there are. */
+const REDISCOVER = 10 * 60_000
+/** A refusal over a connection no older than this, in ms, is no matter of groups that have changed since. */
+const FRESH = 2_000
+
+/** What a test replaces. */
+export interface Surroundings {
+  readonly random?: () => number
+  readonly resolve?: Resolve
+}
+
+/** Opens the provider; no connection is made before the first read. Rejects with CONFIG_INVALID. */
+export async function openActiveDirectory(
+  name: string,
+  options: Options,
+  context: ProviderContext,
+  { random = Math.random, resolve }: Surroundings = {},
+): Promise<Provider> {
+  const { clock, log } = context
+  const { domain: domainAsWritten, transport = 'ldaps', port = PORTS[transport], ca } = options
+  const domain = domainAsWritten.toLowerCase()
+  const searchBase = options.searchBase ?? domainBase(domain)
+  const timeout = timeoutOf(name, options) * MARGIN
+  const bind = openBind(name, options.bind, context)
+  const pool = connectionPool({
+    clock,
+    open: (host) => connectAndLogOn({ host, port, transport, ca, timeout }, bind, context),
+  })
+  const servers = options.servers
+    ? async () => options.servers ?? []
+    : remembered(() => discoverControllers({ domain, site: options.site, random, resolve }), context)
+  const rounds = failover({
+    clock,
+    random,
+    timeout,
+    servers,
+    isOurs: (error) => bind.isOurs(error),
+    onFailure(server, error, failures) {
+      const fields = { provider: name, server, reason: error.reason, problem: error.message }
+      log[failures === 1 ? 'warn' : 'debug'](fields, 'domain controller does not serve')
+      if (error.reason === 'hang') pool.drop(server)
+    },
+    onRecovery: (server) => log.info({ provider: name, server }, 'domain controller serves again'),
+  })
+
+  const listeners = new Set<ServerListener>()
+  const onOutcome = (server: string, outcome: Outcome) => {
+    for (const { asked } of listeners) asked(server, outcome === 'ok' ? 'ok' : 'failed')
+  }
+
+  async function readManaged(account: Account, signal: AbortSignal): Promise<ManagedPassword> {
+    const samAccountName = accountOptionsOf(account.options).samAccountName ?? `${account.name}$`
+    const lookup = { samAccountName, domain, searchBase }
+    const read = ({ connection }: Lease) => readManagedPassword(connection.client, connection.host, lookup, clock)
+    const attempt = (server: string) =>
+      pool.use(server, (lease) => read(lease).catch((error) => readAnew(error, lease, server, read)))
+    return rounds.run(attempt, { signal, onOutcome })
+  }
+
+  /** The rights of a connection are those at its log-on: a refusal counts only when they are those of now. */
+  async function readAnew<T>(error: unknown, lease: Lease, server: string, read: (lease: Lease) => Promise<T>) {
+    const refused = error instanceof GmsaError && error.reason === 'not-permitted'
+    if (!refused || lease.age() < FRESH) throw error
+    lease.retire()
+    return pool.use(server, read)
+  }
+
+  return {
+    name,
+    reads: { 'managed-password': readManaged },
+    async probe(signal) {
+      await rounds.run((server) => pool.use(server, ({ connection }) => readDirectoryTime(connection.client)), {
+        signal,
+      })
+    },
+    watchServers(asked) {
+      const listener = { asked }
+      listeners.add(listener)
+      return { [Symbol.dispose]: () => void listeners.delete(listener) }
+    },
+    async [Symbol.asyncDispose]() {
+      listeners.clear()
+      pool[Symbol.dispose]()
+    },
+  }
+}
+
+interface ServerListener {
+  readonly asked: Parameters<NonNullable<Provider['watchServers']>>[0]
+}
+
+interface Reach {
+  readonly host: string
+  readonly port: number
+  readonly transport: Transport
+  /** Path of the PEM file, read anew for each connection. */
+  readonly ca: string | undefined
+  readonly timeout: number
+}
+
+/** A connection that has logged on. Takes no longer than `timeout`, and leaves nothing open when it fails. */
+async function connectAndLogOn(
+  { ca: caFile, ...reach }: Reach,
+  bind: Bind,
+  { clock }: ProviderContext,
+): Promise<Connection> {
+  const [ca, shown] = await Promise.all([caFile === undefined ? undefined : readCa(caFile), bind.tls()])
+  const connection = openConnection({ ...reach, tls: { ...shown, ...(ca === undefined ? {} : { ca }) } })
+  const controller = new AbortController()
+  const { promise: late, reject } = Promise.withResolvers<never>()
+  using _timer = clock.after(reach.timeout, () => {
+    const error = silentServer(reach.host)
+    reject(error)
+    controller.abort(error)
+  })
+  const logOn = async () => {
+    await connection.secure()
+    await bind.logOn(connection, controller.signal)
+  }
+  try {
+    await Promise.race([logOn(), late])
+    return connection
+  } catch (error) {
+    connection.close()
+    throw error
+  }
+}
+
+async function readCa(path: string): Promise<string> {
+  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new GmsaError('STORE_UNAVAILABLE', `${path}: ${error.code ?? 'cannot be read'}`, {
+      cause: error,
+      reason: 'unknown-ca',
+      hint: 'ca names a PEM file that this service can read',
+    })
+  })
+}
+
+/** Finds the servers once in a while. When finding them fails those known are kept. */
+function remembered(find: () => Promise<string[]>, { clock }: ProviderContext): () => Promise<readonly string[]> {
+  let known: readonly string[] = []
+  let until = Number.NEGATIVE_INFINITY
+  let finding: Promise<readonly string[]> | undefined
+  const findNow = async () => {
+    try {
+      known = await find()
+      until = clock.monotonic() + REDISCOVER
+    } catch (error) {
+      if (known.length === 0) throw error
+    } finally {
+      finding = undefined
+    }
+    return known
+  }
+  return async () => {
+    if (clock.monotonic() < until) return known
+    finding ??= findNow()
+    // Those known will do meanwhile: a silent DNS server must not hold up a read.
+    if (known.length === 0) return finding
+    finding.catch(() => {})
+    return known
+  }
+}
+
+/** `DC=ad,DC=test` of `ad.test`. */
+export function domainBase(domain: string): string {
+  return domain
+    .split('.')
+    .map((label) => `DC=${label}`)
+    .join(',')
+}
+
+function timeoutOf(name: string, { timeout: text = '5s' }: Options): number {
+  const ms = new RegExp(DURATION_PATTERN).test(text) ? parseDuration(text) : 0
+  if (ms > 0 && ms <= MAX_TIMEOUT) return ms
+  throw new GmsaError('CONFIG_INVALID', `providers.${name}.timeout: expected a duration from 1ms to 60s`)
+}

@@ -1,0 +1,46 @@
+import { GmsaError } from '../base/errors.ts'
+import { Secret } from '../base/secret.ts'
+
+/** A document as a store holds it: a JSON object, a Secret's keys, a folder of files. */
+export type StoredRecord = Readonly<Record<string, unknown>>
+
+/** More than Active Directory takes for any of them: a user principal name may have 1,024 characters, all else less. */
+const MAX_LENGTH = 1024
+
+/** What the record itself holds under this name; null counts as nothing. */
+export function memberOf(record: StoredRecord, member: string): unknown {
+  return (Object.hasOwn(record, member) ? record[member] : undefined) ?? undefined
+}
+
+/** A member that is text and not empty. Throws MATERIAL_MALFORMED that names the member, never its value. */
+export function textMember(record: StoredRecord, member: string, account: string, maxLength = MAX_LENGTH): string {
+  const value = memberOf(record, member)
+  if (value === undefined) throw malformed(account, `${member} is missing`)
+  if (typeof value !== 'string') throw malformed(account, `${member} must be a string`, 'put it in quotes')
+  if (value === '') throw malformed(account, `${member} is empty`)
+  if (value.length > maxLength) throw malformed(account, `${member} is longer than ${maxLength} characters`)
+  if (!value.isWellFormed()) throw malformed(account, `${member} is not well-formed Unicode`)
+  return value
+}
+
+/** The same, without control characters. */
+export function printableMember(record: StoredRecord, member: string, account: string): string {
+  const text = textMember(record, member, account)
+  if (/\p{Cc}/u.test(text)) throw malformed(account, `${member} holds a control character`)
+  return text
+}
+
+/** Bytes in base64 (RFC 4648 4): padded, without line breaks, no bits left over. */
+export function base64Member(record: StoredRecord, member: string, account: string, maxBytes: number): Secret {
+  const text = textMember(record, member, account, Math.ceil(maxBytes / 3) * 4)
+  const bytes = Uint8Array.from(Buffer.from(text, 'base64'))
+  if (Buffer.from(bytes.buffer).toString('base64') !== text) {
+    throw malformed(account, `${member} is not base64`, 'write it on one line, with its padding: base64 -w0 FILE')
+  }
+  return new Secret(bytes)
+}
+
+/** MATERIAL_MALFORMED about the account's record. `problem` must not quote what the record holds. */
+export function malformed(account: string, problem: string, hint?: string): GmsaError {
+  return new GmsaError('MATERIAL_MALFORMED', `record of account ${account}: ${problem}`, hint ? { hint } : {})
+}

@@ -1,0 +1,154 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { CLI, type CliResult, runCli } from '../fakes/cli.ts'
+import { makePki, type PkiFiles, writePki } from '../fakes/pki.ts'
+import { type Domain, startDomain } from '../lab/domain.ts'
+import { needs } from '../lab/skip.ts'
+
+/** Accounts of the service, by the enctypes asked for, and what a Kerberos client calls them. */
+const ENCTYPES = { aes256: 'aes256-cts', aes128: 'aes128-cts', rc4: 'arcfour-hmac' }
+
+describe.skipIf(!needs('samba', 'krb5'))('keytabs of real gMSAs, by the real commands', () => {
+  let domain: Domain
+  let directory: string
+  let files: PkiFiles
+  let child: ChildProcess
+  let server: string
+  const config = () => join(directory, 'config.json')
+
+  beforeAll(async () => {
+    domain = await startDomain({ realm: 'random' })
+    directory = await mkdtemp(join(tmpdir(), 'gmsa-keytab-'))
+    files = await writePki(directory, await makePki())
+    const secrets = join(directory, 'secrets')
+    await mkdir(secrets, { mode: 0o700 })
+    const record = { username: domain.ccg.username, password: domain.ccg.password, domainName: domain.dns }
+    await writeFile(join(secrets, 'svc-ccg.json'), JSON.stringify(record), { mode: 0o600 })
+    const only = Object.keys(ENCTYPES).map((word) => [
+      `web01-${word}`,
+      { provider: 'ad', samAccountName: 'web01$', enctypes: [word] },
+    ])
+    await writeFile(
+      config(),
+      JSON.stringify({
+        listen: { port: 0 },
+        admin: { port: 0 },
+        tls: { ...files.server, clientCa: files.ca },
+        providers: {
+          local: { type: 'file', directory: 'secrets' },
+          ad: {
+            type: 'active-directory',
+            domain: domain.dns,
+            servers: [domain.ip],
+            ca: domain.ca,
+            bind: { provider: 'local', account: 'svc-ccg' },
+          },
+        },
+        accounts: {
+          'svc-ccg': { provider: 'local' },
+          web01: { provider: 'ad', samAccountName: 'web01$' },
+          sql01: { provider: 'ad', samAccountName: 'sql01$' },
+          secret01: { provider: 'ad', samAccountName: 'secret01$' },
+          ...Object.fromEntries(only),
+        },
+        clients: [{ match: { uri: 'spiffe://localhost/client/test' }, allow: ['keytab'], accounts: ['*'] }],
+        shutdown: { drainDelay: '0s' },
+      }),
+    )
+    child = spawn(process.execPath, [...CLI, 'run', '--config', config()], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const { promise, resolve } = Promise.withResolvers<number>()
+    createInterface({ input: child.stdout as NodeJS.ReadableStream }).on('line', (line) => {
+      const { msg, port } = JSON.parse(line)
+      if (msg === 'listening') resolve(port)
+    })
+    server = `https://localhost:${await promise}`
+  })
+  afterAll(async () => {
+    child.kill('SIGKILL')
+    await domain[Symbol.asyncDispose]()
+    await rm(directory, { recursive: true, force: true })
+  })
+
+  async function getKeytab(account: string, use: string): Promise<CliResult & { readonly path: string }> {
+    const path = join(directory, `${account}-${use}.keytab`)
+    const identity = ['--cert', files.client.certificate, '--key', files.client.key, '--ca', files.ca]
+    const got = await runCli(['keytab', 'get', account, '-o', path, '--server', server, '--for', use, ...identity])
+    return { ...got, path }
+  }
+
+  async function logOn(path: string, name: string, env: NodeJS.ProcessEnv = {}): Promise<string> {
+    const ccache = `FILE:${join(directory, 'ccache')}`
+    const args = ['-k', '-t', path, '-c', ccache, `${name}@${domain.realm}`]
+    const { code, stderr } = await domain.run('kinit', args, undefined, env)
+    return code === 0 ? '' : stderr
+  }
+
+  test.each([
+    ['web01', 'web01$'],
+    ['sql01', 'sql01$'],
+  ])('the initiator keytab of %s logs on, and the file has mode 0600', async (account, name) => {
+    const { code, stdout, stderr, path } = await getKeytab(account, 'initiator')
+    expect(stderr).toBe('')
+    expect(code).toBe(0)
+    expect(stdout).toContain(`${name}@${domain.realm}`)
+    expect((await stat(path)).mode & 0o777).toBe(0o600)
+    expect(await logOn(path, name)).toBe('')
+  })
+
+  test.each(Object.entries(ENCTYPES))(
+    'a keytab of %s alone logs on where the client takes that',
+    async (word, enctype) => {
+      const { code, path } = await getKeytab(`web01-${word}`, 'initiator')
+      expect(code).toBe(0)
+      const conf = join(directory, `${word}.conf`)
+      const text = await readFile(domain.env['KRB5_CONFIG'] ?? '', 'utf8')
+      await writeFile(
+        conf,
+        text.replace('[libdefaults]', `[libdefaults]\n  permitted_enctypes = ${enctype}\n  allow_rc4 = true`),
+      )
+      expect(await logOn(path, 'web01$', { KRB5_CONFIG: conf })).toBe('')
+    },
+  )
+
+  test('keytab list shows what klist shows, and keys only when asked', async () => {
+    const { path } = await getKeytab('web01', 'acceptor')
+    const { stdout } = await runCli(['keytab', 'list', path])
+    const { stdout: shown } = await domain.run('klist', ['-k', '-e', '-t', '-K', path])
+    const theirs = [...shown.matchAll(/^ +(\d+) .* (\S+@\S+) \(([\w-]+)\) +\(0x([0-9a-f]+)\)/gm)]
+    expect(theirs.length).toBeGreaterThan(1)
+    for (const [, kvno, principal, enctype, key] of theirs) {
+      expect(stdout).toMatch(new RegExp(`^ +${kvno} .*  ${RegExp.escape(principal ?? '')}  \\(${enctype}\\)$`, 'm'))
+      expect(stdout).not.toContain(key)
+    }
+    const { stdout: withKeys } = await runCli(['keytab', 'list', '--show-keys', '--json', path])
+    expect(new Set(JSON.parse(withKeys).map(({ key }: { key: string }) => key))).toEqual(
+      new Set(theirs.map(([, , , , key]) => key)),
+    )
+  })
+
+  test('a gMSA that svc-ccg may not read, and one that does not exist, leave no file', async () => {
+    const { code, stderr, path } = await getKeytab('secret01', 'initiator')
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/error: secret01: the service answers 502 STORE_DENIED/)
+    await expect(stat(path)).rejects.toThrow(/ENOENT/)
+    expect((await getKeytab('nobody', 'initiator')).stderr).toMatch(/404 ACCOUNT_NOT_FOUND/)
+  })
+
+  test('doctor walks the chain of a gMSA, and says who may not read which attribute', async () => {
+    const good = await runCli(['doctor', 'web01', '--config', config()])
+    expect(good.stdout).toMatch(/^ok +record +managed password of web01\$, .*kvno \d+, from /m)
+    expect(good.stdout).toMatch(/^ok +keys +aes256, aes128 under kvno \d+ for HTTP\/web01\./m)
+    expect(good.code).toBe(0)
+    const bad = await runCli(['doctor', 'secret01', '--config', config()])
+    expect(bad.stdout).toMatch(/^failed +record .*\[not-permitted\]/m)
+    expect(bad.stdout).toMatch(/hint: .*msDS-GroupMSAMembership/)
+    expect(bad.code).toBe(1)
+    const check = await runCli(['check', '--config', config()])
+    expect(check.stdout).toMatch(/^ok +account sql01 +managed password of sql01\$/m)
+    expect(check.stdout).toMatch(/^failed +account secret01 /m)
+  })
+})
