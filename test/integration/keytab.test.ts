@@ -138,6 +138,29 @@ describe.skipIf(!needs('samba', 'krb5'))('keytabs of real gMSAs, by the real com
     expect((await getKeytab('nobody', 'initiator')).stderr).toMatch(/404 ACCOUNT_NOT_FOUND/)
   })
 
+  test.each([
+    ['a wrong bind password', { bind: 'wrong' }, 'web01', /^failed +store .*\[bad-password\]/m, /hint: .*password/],
+    ['an unknown CA', { ca: undefined }, 'web01', /^failed +store .*\[unknown-ca\]/m, /hint: .*CA/],
+    ['a port that nobody listens on', { port: 1 }, 'web01', /^failed +store .*\[refused\]/m, /hint: .*port/],
+    ['an account that is not there', {}, 'ghost', /^failed +record .*ghost\$/m, /./],
+  ] as const)('doctor names %s', async (_what, change, account, said, hint) => {
+    const written = JSON.parse(await readFile(config(), 'utf8'))
+    const { ad } = written.providers
+    if ('bind' in change) {
+      const passwordFile = join(directory, 'wrong-password')
+      await writeFile(passwordFile, 'not the password', { mode: 0o600 })
+      ad.bind = { username: domain.ccg.username, domainName: domain.dns, passwordFile }
+    } else Object.assign(ad, change)
+    written.accounts.ghost = { provider: 'ad', samAccountName: 'ghost$' }
+    const changed = join(directory, 'changed.json')
+    await writeFile(changed, JSON.stringify(written))
+    const { code, stdout } = await runCli(['doctor', account, '--config', changed])
+    expect(stdout).toMatch(said)
+    expect(stdout).toMatch(hint)
+    expect(stdout).not.toContain('not the password')
+    expect(code).toBe(1)
+  })
+
   test('doctor walks the chain of a gMSA, and says who may not read which attribute', async () => {
     const good = await runCli(['doctor', 'web01', '--config', config()])
     expect(good.stdout).toMatch(/^ok +record +managed password of web01\$, .*kvno \d+, from /m)
