@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Clock, systemClock } from '../../src/base/clock.ts'
@@ -204,6 +204,40 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi', 'ldap-utils'))(
       await moveTo(change + MINUTE)
       expect(await problemsNow()).toEqual([])
       await moveTo(change + 3 * DAY)
+      tickets.length = 0
+      await takeGrantingTicket()
+      await takeTicket()
+      expect(await problemsNow()).toEqual([])
+    }, 120_000)
+
+    test('the controller falls silent as a read is due: older keys, marked, then it answers again', async () => {
+      const change = await nextChange()
+      await moveTo(change - 60 * MINUTE)
+      const before = await getBytes('/v1/accounts/web01/keytab')
+      const pid = Number(await readFile(join(domain.state, 'dc1/run/samba.pid'), 'utf8'))
+      process.kill(pid, 'SIGSTOP')
+      try {
+        await moveTo(change - 4 * MINUTE)
+        const stale = await rig.get('/v1/accounts/web01/keytab')
+        expect(stale.status).toBe(200)
+        expect(stale.bytes.equals(before)).toBe(true)
+        expect(Number(stale.headers['gmsa-stale'])).toBeGreaterThan(55 * MINUTE)
+        // The rig's server certificate is of this machine's day.
+        const ready = await rig.admin('/readyz?verbose&exclude=certificate')
+        expect(ready.status).toBe(200)
+        expect(ready.body).toMatch(/^\[-\]provider-ad failed: STORE_/m)
+        expect((await rig.admin('/metrics')).body).toContain('gmsa_provider_account_stale{account="web01"} 1\n')
+        // Past the change by more than five minutes no key that rests on the old reading goes out.
+        await moveTo(change + 6 * MINUTE)
+        expect((await rig.get('/v1/accounts/web01/keytab')).status).toBeGreaterThanOrEqual(503)
+      } finally {
+        process.kill(pid, 'SIGCONT')
+      }
+      const fresh = async () => {
+        const { status, headers } = await rig.get('/v1/accounts/web01/keytab')
+        return status === 200 && headers['gmsa-stale'] === undefined
+      }
+      await expect.poll(fresh, { timeout: 40_000, interval: 500 }).toBe(true)
       tickets.length = 0
       await takeGrantingTicket()
       await takeTicket()
