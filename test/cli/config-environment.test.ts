@@ -20,7 +20,7 @@ log: { level: warn }
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
-const options = (env: NodeJS.ProcessEnv): LoadOptions => ({ file: join(folder, 'gmsa.yaml'), env, cwd: '/work' })
+const options = (env: NodeJS.ProcessEnv): LoadOptions => ({ file: join(folder, 'gmsa.yaml'), env, cwd: '/srv' })
 
 async function load(env: NodeJS.ProcessEnv): Promise<Config> {
   return expectLoaded(await loadConfig(options(env))).config
@@ -50,7 +50,7 @@ describe('the environment stands above the file', () => {
   test('for words and for text that looks like a number', async () => {
     const config = await load({ GMSA_PROVIDER_ADMIN__STATUSPAGE: 'loopback', GMSA_PROVIDER_TLS__KEY: '12' })
     expect(config.admin.statusPage).toBe('loopback')
-    expect(config.tls?.key).toBe('/work/12')
+    expect(config.tls?.key).toBe('/srv/12')
   })
 
   test('for lists and mappings as JSON, of which a longer path replaces a part', async () => {
@@ -65,13 +65,13 @@ describe('the environment stands above the file', () => {
     expect(config.ccg).toEqual({
       directory: '/d',
       namespace: 'contoso',
-      client: { certificate: '/work/c', key: '/work/other.key' },
+      client: { certificate: '/srv/c', key: '/srv/other.key' },
     })
   })
 
   test('paths are relative to the working directory there, those of the file stay', async () => {
     const { tls } = await load({ GMSA_PROVIDER_TLS__CERTIFICATE: 'x/tls.crt' })
-    expect(tls).toMatchObject({ certificate: '/work/x/tls.crt', key: join(folder, 'tls.key') })
+    expect(tls).toMatchObject({ certificate: '/srv/x/tls.crt', key: join(folder, 'tls.key') })
   })
 
   test('for options of a provider in the file, and for a new provider', async () => {
