@@ -1,6 +1,6 @@
 import { GmsaError } from '../base/errors.ts'
 import { PROVIDER_TYPES } from '../providers/index.ts'
-import type { Provider, ProviderContext } from '../providers/provider.ts'
+import type { Provider, ProviderContext, ReadCredential } from '../providers/provider.ts'
 import type { AccountConfig, ProviderConfig } from './config.ts'
 
 /** What the process gives to all providers it opens. */
@@ -13,7 +13,6 @@ export interface Neighbours {
   readonly accounts?: ReadonlyMap<string, AccountConfig>
 }
 
-type ReadCredential = NonNullable<ProviderContext['readCredential']>
 type Accounts = Neighbours['accounts']
 
 /**
@@ -80,14 +79,17 @@ async function openOne(
 
 /** Reads credentials of the providers that `find` knows; `accounts` may give a record another name than the account. */
 function credentialReader(accounts: Accounts, find: (name: string) => Promise<Provider | undefined>): ReadCredential {
-  return async (name, account, signal) => {
+  return async (name, account, signal, which = 'current') => {
     const provider = await find(name)
     if (!provider) throw new GmsaError('CONFIG_INVALID', `no such provider: ${name}`)
     const { credential } = provider.reads
     if (!credential) throw new GmsaError('CONFIG_INVALID', `provider ${name} holds no credentials to log on with`)
     const entry = accounts?.get(account)
     const { secret = account, options = {} } = entry?.provider === name ? entry : {}
-    return credential({ name: account, secret, options }, signal)
+    const asked = { name: account, secret, options }
+    if (which === 'current') return credential(asked, signal)
+    if (provider.readPrevious) return provider.readPrevious(asked, signal)
+    throw new GmsaError('ACCOUNT_NOT_FOUND', `provider ${name} keeps no previous credential`)
   }
 }
 

@@ -24,6 +24,11 @@ export interface Provider extends AsyncDisposable {
   readonly name: string
   /** A capability is a method that exists. Offer the rawest kind you hold; the broker derives the rest. */
   readonly reads: { readonly [K in Kind]?: Read<K> }
+  /**
+   * The credential that was in force before the current one, where the store keeps it: tried once when the current one
+   * fails to log on. Rejects as `reads` do, with ACCOUNT_NOT_FOUND where there is none before.
+   */
+  readonly readPrevious?: Read<'credential'>
   /** One cheap round trip that proves the store answers us. Rejects with a GmsaError. */
   probe(signal: AbortSignal): Promise<void>
   /**
@@ -38,6 +43,14 @@ export interface Provider extends AsyncDisposable {
   watchServers?(asked: (server: string, outcome: 'ok' | 'failed') => void): Disposable
 }
 
+/** Reads a credential by the names of its provider and account, see {@link ProviderContext}. */
+export type ReadCredential = (
+  provider: string,
+  account: string,
+  signal: AbortSignal,
+  which?: 'current' | 'previous',
+) => Promise<ImpersonationCredential>
+
 /** What a provider may use of the process around it. */
 export interface ProviderContext {
   readonly log: Log
@@ -45,7 +58,8 @@ export interface ProviderContext {
   /**
    * Reads an impersonation credential from another configured store: what a `bind` with `provider` and `account` names.
    * Always from the store, never from a cache. Rejects with a GmsaError, CONFIG_INVALID where the store is not one of
-   * the configured ones or holds no credentials. Absent where a provider is opened on its own.
+   * the configured ones or holds no credentials. Absent where a provider is opened on its own. The `previous` one is
+   * ACCOUNT_NOT_FOUND where there is none, or the store keeps none.
    */
-  readonly readCredential?: (provider: string, account: string, signal: AbortSignal) => Promise<ImpersonationCredential>
+  readonly readCredential?: ReadCredential
 }

@@ -12,6 +12,8 @@ export { malformed, type StoredRecord }
 export interface RecordStore {
   /** Rejects with a GmsaError; absence is ACCOUNT_NOT_FOUND, never an empty record. */
   read(account: Account, signal: AbortSignal): Promise<StoredRecord>
+  /** The record before the current one. Present where the store keeps it; ACCOUNT_NOT_FOUND where there is none. */
+  readPrevious?(account: Account, signal: AbortSignal): Promise<StoredRecord>
   probe(signal: AbortSignal): Promise<void>
   watch?(changed: (secret?: string) => void): Disposable
   close?(): Promise<void>
@@ -41,6 +43,14 @@ export function fromRecords(name: string, store: RecordStore, clock: Pick<Clock,
     return record
   }
 
+  async function readPrevious(account: Account, signal: AbortSignal): Promise<ImpersonationCredential> {
+    const record = await store.readPrevious?.(account, signal)
+    if (!record)
+      throw new GmsaError('ACCOUNT_NOT_FOUND', `store keeps no record before that of account ${account.name}`)
+    expectKind(record, 'credential', account.name)
+    return decodeCredential(record, account.name)
+  }
+
   return {
     name,
     reads: {
@@ -50,6 +60,7 @@ export function fromRecords(name: string, store: RecordStore, clock: Pick<Clock,
       'kerberos-keys': async (account, signal) =>
         decodeStoredKeys(await read('kerberos-keys', account, signal), account),
     },
+    ...(store.readPrevious && { readPrevious }),
     probe: (signal) => store.probe(signal),
     ...(store.watch && { watch }),
     async [Symbol.asyncDispose]() {
