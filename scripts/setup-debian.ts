@@ -14,6 +14,7 @@ const sambaFloor = '2:4.21'
 const sambaPackages = ['samba-ad-dc', 'samba-ad-provision', 'ldb-tools']
 const otherPackages = [
   'curl',
+  'dnsmasq-base',
   'faketime',
   'krb5-user',
   'python3-gssapi',

@@ -5,6 +5,8 @@ import type { KerberosKeys } from '../kerberos/keys.ts'
 /** What every answer says beside its material. */
 export interface Told {
   readonly provider: string
+  /** Which of the provider's servers gave what this rests on, where it has several. */
+  readonly server?: string
   /** Names this state of the answer (RFC 9110 8.8.1), without quotes. Made of nothing secret. */
   readonly tag: string
   /** Whole seconds since the store said so, where it is out now. */

@@ -138,15 +138,15 @@ class StoreBroker implements Broker {
     const { account, known, staleFor, ...shared } = await this.#readKeys(target)
     const times = known && timesOf(known)
     const principal = principalsFor('initiator', account.names).map(formatPrincipal).join()
-    const told = this.#told(target, tagOf('keys', principal, account.state, times), staleFor)
+    const told = this.#told(target, tagOf('keys', principal, account.state, times), staleFor, known)
     return { ...told, ...shared, ...times, principal, keys: account.keys }
   }
 
   async keytab(grant: Grant, name: string, request: KeytabRequest): Promise<KeytabAnswer> {
     const target = this.#targetFor(grant, name, 'keytab')
-    const { account, staleFor, kvno, refreshAt } = await this.#readKeys(target)
+    const { account, known, staleFor, kvno, refreshAt } = await this.#readKeys(target)
     const { bytes, tag } = keytabOf(account, request)
-    return { ...this.#told(target, tag, staleFor), kvno, refreshAt, bytes }
+    return { ...this.#told(target, tag, staleFor, known), kvno, refreshAt, bytes }
   }
 
   async managedPassword(grant: Grant, name: string): Promise<ManagedPasswordAnswer> {
@@ -157,7 +157,7 @@ class StoreBroker implements Broker {
     const { schedule, refreshAt, staleFor } = known
     const kvno = schedule.initiator[0]?.kvno?.value
     const age = Math.max(0, Math.floor((clock.now() - material.receivedAt) / 1000))
-    const told = this.#told(target, tagOf('managed-password', state), staleFor)
+    const told = this.#told(target, tagOf('managed-password', state), staleFor, known)
     return { ...told, ...(kvno !== undefined && { kvno }), refreshAt, blob: material.blob, age }
   }
 
@@ -212,9 +212,15 @@ class StoreBroker implements Broker {
     return { account, provider, named: this.#options.accounts.has(name) }
   }
 
-  #told({ provider, account, named }: Target, tag: string, staleFor: number | undefined): Told {
+  #told({ provider, account, named }: Target, tag: string, staleFor: number | undefined, known?: Known): Told {
     if (named && staleFor !== undefined) this.#options.events.accountRead(account.name, { stale: true })
-    return { provider: provider.name, tag, ...(staleFor !== undefined && { stale: Math.ceil(staleFor / 1000) }) }
+    const server = known?.material.server
+    return {
+      provider: provider.name,
+      ...(server !== undefined && { server }),
+      tag,
+      ...(staleFor !== undefined && { stale: Math.ceil(staleFor / 1000) }),
+    }
   }
 
   async #readKeys(target: Target) {

@@ -9,6 +9,8 @@ export interface RequestNotes {
   readonly peer: Peer | undefined
   account?: string
   provider?: string
+  /** Which of its servers: the domain controller. */
+  server?: string
   kvno?: number
   /** The true code; what the client was shown may be less. */
   code?: ErrorCode
@@ -44,7 +46,7 @@ export function addAudit(app: FastifyInstance, audit: Audit): void {
 
 export function makeAudit(metrics: Metrics, log: Log): Audit {
   return (request, reply) => {
-    const { peer, account, provider, kvno, code, problem, stale, held } = request.notes
+    const { peer, account, provider, server, kvno, code, problem, stale, held } = request.notes
     const route = request.is404 ? 'none' : (request.routeOptions.url ?? 'none')
     const status = reply.statusCode
     metrics.request(route, status, code ?? 'none', (reply.elapsedTime - (held ?? 0)) / 1000)
@@ -63,6 +65,7 @@ export function makeAudit(metrics: Metrics, log: Log): Audit {
         code,
         problem,
         provider,
+        server,
         kvno,
         stale,
         ...(held !== undefined && { heldMs: Math.round(held) }),

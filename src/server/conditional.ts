@@ -98,10 +98,11 @@ async function hold(
 }
 
 /** The headers that answers and 304s share, and what the audit line says of them. */
-function tell({ notes }: FastifyRequest, reply: FastifyReply, { tag, stale, refreshAt, kvno }: Told): void {
+function tell({ notes }: FastifyRequest, reply: FastifyReply, { tag, stale, refreshAt, kvno, server }: Told): void {
   reply.header('cache-control', 'no-store').header('etag', `"${tag}"`)
   if (refreshAt !== undefined) reply.header('gmsa-refresh-at', timestamp(refreshAt))
   if (kvno !== undefined) notes.kvno = kvno
+  if (server !== undefined) notes.server = server
   if (stale === undefined) return
   notes.stale = stale
   reply.header('gmsa-stale', stale)

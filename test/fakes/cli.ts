@@ -13,12 +13,22 @@ export interface CliResult {
   readonly stderr: string
 }
 
+export interface CliOptions {
+  readonly cwd?: string
+  readonly env?: Record<string, string>
+  /** In ms. */
+  readonly timeout?: number
+  /** A program and its arguments that start what follows them: `unshare -m`. */
+  readonly within?: readonly string[]
+}
+
 /** Runs one command of the real command line to its end, at most `timeout` ms. The environment is only what is given. */
 export async function runCli(
   args: readonly string[],
-  { cwd = ROOT, env = {}, timeout = 30_000 }: { cwd?: string; env?: Record<string, string>; timeout?: number } = {},
+  { cwd = ROOT, env = {}, timeout = 30_000, within = [] }: CliOptions = {},
 ): Promise<CliResult> {
-  const child = spawn(process.execPath, [...CLI, ...args], {
+  const [program = process.execPath, ...rest] = [...within, process.execPath, ...CLI, ...args]
+  const child = spawn(program, rest, {
     cwd,
     env: { PATH: process.env['PATH'] ?? '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -1,7 +1,5 @@
 import { execFile } from 'node:child_process'
-import { once } from 'node:events'
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
@@ -14,6 +12,7 @@ import { printed } from '../contract/printed.ts'
 import { failure } from '../contract/provider-contract.ts'
 import { makePki } from '../fakes/pki.ts'
 import { type Domain, type Login, startDomain } from '../lab/domain.ts'
+import { relay } from '../lab/relay.ts'
 import { needs } from '../lab/skip.ts'
 import { openRig, type RigOptions } from '../providers/active-directory/rig.ts'
 
@@ -310,34 +309,3 @@ describe.skipIf(!needs('samba', 'krb5', 'ldap-utils'))(
     })
   },
 )
-
-interface Relay extends AsyncDisposable {
-  readonly port: number
-  /** Ends the connections there are. */
-  cut(): void
-}
-
-/** Passes connections on to a controller, from a port of `own`, by default an address that is in no certificate of the lab. */
-async function relay(host: string, transport: 'ldaps' | 'starttls', own = '127.0.0.1'): Promise<Relay> {
-  const sockets = new Set<Socket>()
-  const server = createServer((near) => {
-    const far = connect(transport === 'ldaps' ? 636 : 389, host)
-    for (const socket of [near, far]) sockets.add(socket.on('error', () => {}))
-    near.pipe(far).pipe(near)
-  })
-  server.listen(0, own)
-  await once(server, 'listening')
-  const cut = () => {
-    for (const socket of sockets) socket.destroy()
-    sockets.clear()
-  }
-  return {
-    port: (server.address() as AddressInfo).port,
-    cut,
-    async [Symbol.asyncDispose]() {
-      cut()
-      server.close()
-      await once(server, 'close')
-    },
-  }
-}

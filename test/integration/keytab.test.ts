@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { CLI, type CliResult, runCli } from '../fakes/cli.ts'
 import { makePki, type PkiFiles, writePki } from '../fakes/pki.ts'
 import { type Domain, startDomain } from '../lab/domain.ts'
+import { relay } from '../lab/relay.ts'
 import { needs } from '../lab/skip.ts'
 
 /** Accounts of the service, by the enctypes asked for, and what a Kerberos client calls them. */
@@ -142,7 +143,12 @@ describe.skipIf(!needs('samba', 'krb5'))('keytabs of real gMSAs, by the real com
     ['a wrong bind password', { bind: 'wrong' }, 'web01', /^failed +store .*\[bad-password\]/m, /hint: .*password/],
     ['an unknown CA', { ca: undefined }, 'web01', /^failed +store .*\[unknown-ca\]/m, /hint: .*CA/],
     ['a port that nobody listens on', { port: 1 }, 'web01', /^failed +store .*\[refused\]/m, /hint: .*port/],
+    ['a port without TLS', { port: 389 }, 'web01', /^failed +store .*\[(?:refused|protocol)\]/m, /hint: .*ldaps 636/],
     ['an account that is not there', {}, 'ghost', /^failed +record .*ghost\$/m, /./],
+    ['a disabled bind account', { state: { disabled: true } }, 'web01', /\[disabled\]/, /hint: .*userAccountControl/],
+    ['an expired bind account', { state: { expired: true } }, 'web01', /\[expired\]/, /hint: .*accountExpires/],
+    ['a locked bind account', { state: { locked: true } }, 'web01', /\[locked\]/, /hint: .*lockoutTime/],
+    ['a password that must change', { state: { mustChange: true } }, 'web01', /\[must-change\]/, /hint: .*pwdLastSet/],
   ] as const)('doctor names %s', async (_what, change, account, said, hint) => {
     const written = JSON.parse(await readFile(config(), 'utf8'))
     const { ad } = written.providers
@@ -150,6 +156,11 @@ describe.skipIf(!needs('samba', 'krb5'))('keytabs of real gMSAs, by the real com
       const passwordFile = join(directory, 'wrong-password')
       await writeFile(passwordFile, 'not the password', { mode: 0o600 })
       ad.bind = { username: domain.ccg.username, domainName: domain.dns, passwordFile }
+    } else if ('state' in change) {
+      const passwordFile = join(directory, 'outsider-password')
+      await writeFile(passwordFile, domain.outsider.password, { mode: 0o600 })
+      await domain.setAccount(domain.outsider.username, change.state)
+      ad.bind = { username: domain.outsider.username, domainName: domain.dns, passwordFile }
     } else Object.assign(ad, change)
     written.accounts.ghost = { provider: 'ad', samAccountName: 'ghost$' }
     const changed = join(directory, 'changed.json')
@@ -158,6 +169,19 @@ describe.skipIf(!needs('samba', 'krb5'))('keytabs of real gMSAs, by the real com
     expect(stdout).toMatch(said)
     expect(stdout).toMatch(hint)
     expect(stdout).not.toContain('not the password')
+    expect(stdout).not.toContain(domain.outsider.password)
+    expect(code).toBe(1)
+  })
+
+  test('doctor names a certificate for another name', async () => {
+    await using between = await relay(domain.ip, 'ldaps')
+    const written = JSON.parse(await readFile(config(), 'utf8'))
+    Object.assign(written.providers.ad, { servers: ['localhost'], port: between.port })
+    const changed = join(directory, 'other-name.json')
+    await writeFile(changed, JSON.stringify(written))
+    const { code, stdout } = await runCli(['doctor', 'web01', '--config', changed])
+    expect(stdout).toMatch(/^failed +store .*localhost: .*\[name-mismatch\]/m)
+    expect(stdout).toMatch(/hint: use the name in the certificate/)
     expect(code).toBe(1)
   })
 

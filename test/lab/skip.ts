@@ -5,7 +5,7 @@ import { expect } from 'vitest'
 import { debianRelease } from '../../scripts/setup-debian.ts'
 
 /** The real tools a test can ask for. */
-export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi'
+export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi' | 'dns'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
@@ -16,6 +16,7 @@ const programs: Record<Tool, readonly string[]> = {
   curl: ['curl'],
   'ldap-utils': ['ldapsearch', 'ldapwhoami'],
   gssapi: ['python3'],
+  dns: ['dnsmasq'],
 }
 
 /** The file of a program on PATH or in the system's own folders, or undefined. */

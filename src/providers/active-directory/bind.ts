@@ -54,41 +54,48 @@ export function openBind(provider: string, bind: BindOptions, context: ProviderC
   return passwordBind(form === 'provider' ? otherStore(provider, bind, context) : passwordFile(bind, context), context)
 }
 
-type ReadCredential = (signal: AbortSignal) => Promise<ImpersonationCredential>
+/** Where the credential comes from; `previous` gives the one before it, undefined where there is none. */
+interface CredentialSource {
+  current(signal: AbortSignal): Promise<ImpersonationCredential>
+  previous(signal: AbortSignal): Promise<ImpersonationCredential | undefined>
+}
 
 function otherStore(
   provider: string,
   { provider: store = '', account = '' }: BindOptions,
   { readCredential }: ProviderContext,
-): ReadCredential {
+): CredentialSource {
   if (!readCredential || store === provider) {
     throw new GmsaError('CONFIG_INVALID', `providers.${provider}.bind.provider: expected another provider`)
   }
-  return async (signal) => {
-    try {
-      return await readCredential(store, account, signal)
-    } catch (error) {
-      if (!(error instanceof GmsaError)) throw error
-      throw bindError(error, `the credential ${account} of provider ${store}`)
-    }
+  const named = (error: unknown) => {
+    if (!(error instanceof GmsaError)) throw error
+    throw bindError(error, `the credential ${account} of provider ${store}`)
+  }
+  return {
+    current: (signal) => readCredential(store, account, signal).catch(named),
+    previous: (signal) => readCredential(store, account, signal, 'previous').catch(() => undefined),
   }
 }
 
 function passwordFile(
   { username = '', domainName = '', passwordFile: path = '' }: BindOptions,
   context: ProviderContext,
-): ReadCredential {
+): CredentialSource {
   const files = new SecretFiles(dirname(path), false, context.log)
-  return async (signal) => {
-    try {
-      const text = await files.read(files.directory, basename(path), signal)
-      if (text === undefined) throw new GmsaError('ACCOUNT_NOT_FOUND', `${path}: no such file`)
-      // A line break that an editor left at the end is dropped.
-      return decodeCredential({ username, domainName, password: text.replace(/\r?\n$/, '') }, username)
-    } catch (error) {
-      if (!(error instanceof GmsaError)) throw error
-      throw bindError(error, 'passwordFile')
-    }
+  return {
+    previous: async () => undefined,
+    async current(signal) {
+      try {
+        const text = await files.read(files.directory, basename(path), signal)
+        if (text === undefined) throw new GmsaError('ACCOUNT_NOT_FOUND', `${path}: no such file`)
+        // A line break that an editor left at the end is dropped.
+        return decodeCredential({ username, domainName, password: text.replace(/\r?\n$/, '') }, username)
+      } catch (error) {
+        if (!(error instanceof GmsaError)) throw error
+        throw bindError(error, 'passwordFile')
+      }
+    },
   }
 }
 
@@ -102,68 +109,94 @@ function bindError(error: GmsaError, what: string): GmsaError {
   })
 }
 
-function passwordBind(readCredential: ReadCredential, { clock }: Pick<ProviderContext, 'clock'>): Bind {
+function passwordBind(source: CredentialSource, { clock, log }: Pick<ProviderContext, 'clock' | 'log'>): Bind {
   const ours = new WeakSet<GmsaError>()
-  const brake = passwordBrake(clock)
+  const brakes = { current: passwordBrake(clock), previous: passwordBrake(clock) }
+  let used: keyof typeof brakes = 'current'
 
   async function current(signal: AbortSignal): Promise<ImpersonationCredential> {
     try {
-      return await readCredential(signal)
+      return await source.current(signal)
     } catch (error) {
       if (error instanceof GmsaError) ours.add(error)
       throw error
     }
   }
 
-  async function tryOnce(connection: Connection, credential: ImpersonationCredential): Promise<void> {
-    brake.check(credential)
+  /** Resolves to the refusal of this password, or to nothing when it is taken. Rejects when neither was said. */
+  async function refusal(
+    connection: Connection,
+    credential: ImpersonationCredential,
+    which: keyof typeof brakes,
+  ): Promise<GmsaError | undefined> {
+    const brake = brakes[which]
+    const before = brake.refusal(credential)
+    if (before) return before
     try {
       await logOn(connection.client, bindName(credential.username, credential.domainName), credential.password)
-      brake.release()
     } catch (thrown) {
       const error = directoryError(thrown, connection.host)
-      if (error.reason === 'bad-password') brake.apply(credential, error)
-      throw error
+      if (error.reason !== 'bad-password') throw error
+      brake.apply(credential, error)
+      return error
     }
+    brake.release()
+    if (used !== which) log.warn({ server: connection.host, credential: which }, 'logged on with another credential')
+    used = which
+    return undefined
+  }
+
+  async function tryPrevious(connection: Connection, refused: ImpersonationCredential, signal: AbortSignal) {
+    const credential = await source.previous(signal)
+    if (!credential || sameCredential(credential, refused)) return false
+    if (await refusal(connection, credential, 'previous')) return false
+    brakes.current.steady()
+    return true
   }
 
   return {
     tls: async () => ({}),
     async logOn(connection, signal) {
-      const credential = await current(signal)
-      try {
-        await tryOnce(connection, credential)
-      } catch (error) {
-        if (!(error instanceof GmsaError) || error.reason !== 'bad-password') throw error
-        // The password may have been changed just now, between our reading it and using it.
-        const again = await current(signal)
-        if (sameCredential(again, credential)) throw error
-        await tryOnce(connection, again)
+      let credential = await current(signal)
+      let refused = await refusal(connection, credential, 'current')
+      if (!refused) return
+      // The password may have been changed just now, between our reading it and using it.
+      const again = await current(signal)
+      if (!sameCredential(again, credential)) {
+        credential = again
+        refused = await refusal(connection, credential, 'current')
       }
+      // Or it stands in the store already, and in the directory not yet.
+      if (refused && !(await tryPrevious(connection, credential, signal))) throw refused
     },
     isOurs: (error) => ours.has(error),
   }
 }
 
 interface Brake {
-  /** Throws the former refusal when this very credential was refused and its time is not up. */
-  check(credential: ImpersonationCredential): void
+  /** The former refusal, where this very credential was refused and its time is not up. */
+  refusal(credential: ImpersonationCredential): GmsaError | undefined
   apply(credential: ImpersonationCredential, error: GmsaError): void
+  /** Another credential serves meanwhile: this one is tried again as soon as after its first refusal. */
+  steady(): void
   release(): void
 }
 
 /** Keeps a wrong password from being tried again and again, which would lock the account out. */
 function passwordBrake(clock: Clock): Brake {
   let refused: { credential: ImpersonationCredential; error: GmsaError; until: number; wait: number } | undefined
+  const isRefused = (credential: ImpersonationCredential) =>
+    refused && sameCredential(credential, refused.credential) ? refused : undefined
   return {
-    check(credential) {
-      if (!refused || clock.monotonic() >= refused.until) return
-      if (sameCredential(credential, refused.credential)) throw refused.error
+    refusal(credential) {
+      return refused && clock.monotonic() < refused.until ? isRefused(credential)?.error : undefined
     },
     apply(credential, error) {
-      const before = refused && sameCredential(credential, refused.credential) ? refused.wait : undefined
-      const wait = before === undefined ? FIRST_WAIT : Math.min(before * 2, MAX_WAIT)
+      const wait = Math.min((isRefused(credential)?.wait ?? FIRST_WAIT / 2) * 2, MAX_WAIT)
       refused = { credential, error, wait, until: clock.monotonic() + wait }
+    },
+    steady() {
+      if (refused) refused.wait = FIRST_WAIT / 2
     },
     release() {
       refused = undefined

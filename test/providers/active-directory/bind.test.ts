@@ -38,16 +38,17 @@ function controller(password: string) {
   return { connection, shown, state }
 }
 
-function fromStore(passwords: () => string) {
+function fromStore(passwords: () => string, previous?: () => string) {
   const clock = movableClock()
-  const readCredential: ProviderContext['readCredential'] = async () => ({
-    kind: 'credential',
-    username: 'svc-ccg',
-    domainName: 'ad.test',
-    password: Secret.fromText(passwords()),
-  })
-  const bind = openBind('ad', { provider: 'local', account: 'svc-ccg' }, { clock, log: silentLog, readCredential })
-  return { bind, clock }
+  const lines: string[] = []
+  const log = { ...silentLog, warn: (fields: object, line: string) => lines.push(JSON.stringify(fields) + line) }
+  const readCredential: ProviderContext['readCredential'] = async (_provider, _account, _signal, which) => {
+    if (which === 'previous' && !previous) throw new GmsaError('ACCOUNT_NOT_FOUND', 'none before')
+    const word = which === 'previous' ? previous : passwords
+    return { kind: 'credential', username: 'svc-ccg', domainName: 'ad.test', password: Secret.fromText(word?.() ?? '') }
+  }
+  const bind = openBind('ad', { provider: 'local', account: 'svc-ccg' }, { clock, log, readCredential })
+  return { bind, clock, lines }
 }
 
 describe('the name in a log-on', () => {
@@ -112,6 +113,67 @@ describe('a log-on with a credential of another store', () => {
     expect(shown.length).toBeLessThan(110)
     password = 'right'
     await bind.logOn(connection, signal)
+  })
+
+  describe('where the store keeps the one before', () => {
+    const rotating = () => ({
+      ...fromStore(
+        () => 'new-Kanari',
+        () => 'old-Kanari',
+      ),
+      ...controller('old-Kanari'),
+    })
+    const tried = (shown: readonly string[]) => shown.map((each) => each.split(' ')[1]?.split('-')[0])
+
+    test('that is tried once when the current one is refused, and said in the log once', async () => {
+      const { bind, connection, shown, lines } = rotating()
+      await bind.logOn(connection, signal)
+      await bind.logOn(connection, signal)
+      expect(tried(shown)).toEqual(['new', 'old', 'old'])
+      expect(lines).toHaveLength(1)
+      expect(lines[0]).toMatch(/previous.*another credential/)
+      expect(lines[0]).not.toContain('Kanari')
+    })
+
+    test('the current one is tried again each half minute, and taken up when the directory has it', async () => {
+      const { bind, connection, shown, state, clock, lines } = rotating()
+      for (let time = 0; time < 20; time++) {
+        await bind.logOn(connection, signal)
+        await clock.advance(15_000)
+      }
+      expect(tried(shown).filter((each) => each === 'new')).toHaveLength(10)
+      state.password = 'new-Kanari'
+      await bind.logOn(connection, signal)
+      expect(tried(shown).at(-1)).toBe('new')
+      expect(lines).toHaveLength(2)
+    })
+
+    test('when both are refused, the refusal of the current one is the answer, and both rest', async () => {
+      const { bind, connection, shown, state } = rotating()
+      state.password = 'another'
+      const errors = [await failure(bind.logOn(connection, signal), 'STORE_DENIED')]
+      errors.push(await failure(bind.logOn(connection, signal), 'STORE_DENIED'))
+      expect(errors.map(({ reason }) => reason)).toEqual(['bad-password', 'bad-password'])
+      expect(tried(shown)).toEqual(['new', 'old'])
+    })
+
+    test.each([
+      ['is the same', () => 'new-Kanari'],
+      ['cannot be read', () => expect.unreachable()],
+    ])('nothing more is tried where it %s', async (_, previous) => {
+      const { bind } = fromStore(() => 'new-Kanari', previous)
+      const { connection, shown } = controller('old-Kanari')
+      await failure(bind.logOn(connection, signal), 'STORE_DENIED')
+      expect(tried(shown)).toEqual(['new'])
+    })
+
+    test('it is left alone for any other refusal', async () => {
+      const { bind, connection, state } = rotating()
+      const disabled = new InvalidCredentialsError('80090308: LdapErr: DSID-0C0903A9, data 533, v1db1')
+      Object.assign(connection.client, { bind: () => Promise.reject(disabled) })
+      state.password = 'old-Kanari'
+      expect((await failure(bind.logOn(connection, signal), 'STORE_DENIED')).reason).toBe('disabled')
+    })
   })
 
   test('names the password nowhere', async () => {
