@@ -8,6 +8,7 @@ import { Secret } from '../src/base/secret.ts'
 import { makeKeyDeriver } from '../src/gmsa/derive.ts'
 import type { Schedule } from '../src/gmsa/schedule.ts'
 import { ENCTYPES, type Enctype } from '../src/kerberos/enctype.ts'
+import { gmsadRate } from './gmsad.ts'
 import { spread } from './table.ts'
 
 const REPETITIONS = 5
@@ -59,6 +60,18 @@ async function delayWhileDeriving(
   return [delay.percentile(99) / 1e6, delay.max / 1e6, (performance.now() - started) / 1000]
 }
 
+async function printGmsad(enctype: 'aes256' | 'aes128'): Promise<void> {
+  const rates: number[] = []
+  let name = 'gmsad'
+  for (let times = 0; times < REPETITIONS; times++) {
+    const found = await gmsadRate(enctype)
+    if (!found) return console.log(`| gmsad's ${enctype}, keys per second | not installed (GMSAD_PYTHON) | |`)
+    name = `gmsad ${found.version}`
+    rates.push(found.perSecond)
+  }
+  console.log(`| ${name}'s ${enctype}, one thread, keys per second | ${spread(rates)} | |`)
+}
+
 /** Runs it and prints a table. */
 export async function benchKeys(): Promise<void> {
   console.log('| | min/median/max | aim |\n| --- | --- | --- |')
@@ -67,6 +80,7 @@ export async function benchKeys(): Promise<void> {
     for (let times = 0; times < REPETITIONS; times++) rates.push(await derivePerSecond(enctype))
     console.log(`| ${enctype.name}, keys per second | ${spread(rates)} | |`)
   }
+  for (const enctype of ['aes256', 'aes128'] as const) await printGmsad(enctype)
   const usual = ENCTYPES.filter(({ word }) => word === 'aes256' || word === 'aes128')
   const delays: (readonly [number, number, number])[] = []
   for (let times = 0; times < REPETITIONS; times++) delays.push(await delayWhileDeriving(usual))

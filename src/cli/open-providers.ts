@@ -78,7 +78,10 @@ async function openOne(
 }
 
 /** Reads credentials of the providers that `find` knows; `accounts` may give a record another name than the account. */
-function credentialReader(accounts: Accounts, find: (name: string) => Promise<Provider | undefined>): ReadCredential {
+export function credentialReader(
+  accounts: Accounts,
+  find: (name: string) => Promise<Provider | undefined>,
+): ReadCredential {
   return async (name, account, signal, which = 'current') => {
     const provider = await find(name)
     if (!provider) throw new GmsaError('CONFIG_INVALID', `no such provider: ${name}`)

@@ -5,8 +5,9 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import type { ProviderConfig } from '../../src/cli/config.ts'
-import { openProvider, openProviders } from '../../src/cli/open-providers.ts'
+import { credentialReader, openProvider, openProviders } from '../../src/cli/open-providers.ts'
 import type { Provider } from '../../src/providers/provider.ts'
+import { fromRecords, type StoredRecord } from '../../src/providers/records.ts'
 import { failure } from '../contract/provider-contract.ts'
 
 const context = { log: silentLog, clock: systemClock }
@@ -87,5 +88,33 @@ describe('opening the configured stores', () => {
     const record = { username: 'u', password: 'p', domainName: 'd' }
     await writeFile(join(folder, 'eu.json'), JSON.stringify(record), { mode: 0o600 })
     expect((await readError(ad)).message).toContain('127.0.0.1: it refuses the connection')
+  })
+})
+
+describe('the credential before the current one', () => {
+  const accounts = new Map([['svc-ccg', { provider: 'memory', secret: 'eu', options: {} }]])
+  const signal = AbortSignal.timeout(5_000)
+  const record = (password: string) => ({ username: 'svc', password, domainName: 'ad.test' })
+  const reader = (previous?: StoredRecord) => {
+    const provider = fromRecords('memory', {
+      read: async () => record('now'),
+      ...(previous && { readPrevious: async ({ secret }) => ({ ...previous, username: secret }) }),
+      probe: async () => {},
+    })
+    return credentialReader(accounts, async (name) => (name === 'memory' ? provider : undefined))
+  }
+
+  test('is read where the store keeps it, under the name that the account has there', async () => {
+    const read = reader(record('before'))
+    expect((await read('memory', 'svc-ccg', signal)).password.revealText()).toBe('now')
+    expect((await read('memory', 'svc-ccg', signal, 'current')).password.revealText()).toBe('now')
+    const { username, password } = await read('memory', 'svc-ccg', signal, 'previous')
+    expect([username, password.revealText()]).toEqual(['eu', 'before'])
+  })
+
+  test('is absent where the store keeps none, and malformed where it is no credential', async () => {
+    await failure(reader()('memory', 'svc-ccg', signal, 'previous'), 'ACCOUNT_NOT_FOUND')
+    await failure(reader({ password: '' })('memory', 'svc-ccg', signal, 'previous'), 'MATERIAL_MALFORMED')
+    await failure(reader({ keytab: 'AAAA' })('memory', 'svc-ccg', signal, 'previous'), 'MATERIAL_MALFORMED')
   })
 })
