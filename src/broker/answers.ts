@@ -1,4 +1,5 @@
 import type { Secret } from '../base/secret.ts'
+import type { CredentialSpec } from '../gmsa/credential-spec.ts'
 import type { Deliverable, ImpersonationCredential } from '../gmsa/material.ts'
 import type { KerberosKeys } from '../kerberos/keys.ts'
 
@@ -43,6 +44,10 @@ export interface ManagedPasswordAnswer extends Told {
   readonly blob: Secret
   /** Whole seconds since then: its intervals count from there. */
   readonly age: number
+}
+
+export interface CredentialSpecAnswer extends Told {
+  readonly spec: CredentialSpec
 }
 
 export interface AccountListing {

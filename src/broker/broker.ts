@@ -3,6 +3,8 @@ import type { Clock } from '../base/clock.ts'
 import { GmsaError, toGmsaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { isAccountName } from '../gmsa/account-name.ts'
+import { accountOptionsOf } from '../gmsa/account-options.ts'
+import { makeCredentialSpec, RANCHER_PLUGIN } from '../gmsa/credential-spec.ts'
 import type { Deliverable, Kind } from '../gmsa/material.ts'
 import { formatPrincipal, principalsFor } from '../kerberos/principal.ts'
 import type { Provider } from '../providers/provider.ts'
@@ -10,12 +12,14 @@ import { type KeytabRequest, keytabOf, tagOf } from './account-keys.ts'
 import type {
   AccountListing,
   CredentialAnswer,
+  CredentialSpecAnswer,
   KeysAnswer,
   KeytabAnswer,
   ManagedPasswordAnswer,
   Told,
 } from './answers.ts'
 import { withDeadline } from './deadline.ts'
+import { makeDomainReader } from './domains.ts'
 import { type Health, watchHealth } from './health.ts'
 import type { Known } from './keeper.ts'
 import { Keyring } from './keyring.ts'
@@ -27,6 +31,8 @@ export interface AccountEntry {
   readonly provider: string
   readonly secret?: string
   readonly options: Readonly<Record<string, unknown>>
+  /** What a credential spec of the account hands to the CCG plug-in; absent: it asks none. */
+  readonly pluginInput?: string
 }
 
 /** What the broker tells whoever counts. */
@@ -64,6 +70,7 @@ export interface Broker extends AsyncDisposable {
   keys(grant: Grant, account: string): Promise<KeysAnswer>
   keytab(grant: Grant, account: string, request: KeytabRequest): Promise<KeytabAnswer>
   managedPassword(grant: Grant, account: string): Promise<ManagedPasswordAnswer>
+  credentialSpec(grant: Grant, account: string): Promise<CredentialSpecAnswer>
   /**
    * Calls back when an answer about this account may have become another. For accounts that were just read with
    * success; never causes a read by itself but at the pace that the schedule or `cache.maxAge` sets.
@@ -76,9 +83,9 @@ export interface Broker extends AsyncDisposable {
 }
 
 const ANY_NAME = '*'
-const KINDS: readonly Deliverable[] = ['credential', 'keys', 'keytab', 'managed-password']
+const KINDS: readonly Deliverable[] = ['credential', 'keys', 'keytab', 'managed-password', 'credential-spec']
 /** What a kind is read as, the best first. */
-const SOURCES: Readonly<Record<Deliverable, readonly Kind[]>> = {
+const SOURCES: Readonly<Record<Exclude<Deliverable, 'credential-spec'>, readonly Kind[]>> = {
   credential: ['credential'],
   keys: ['managed-password', 'kerberos-keys'],
   keytab: ['managed-password', 'kerberos-keys'],
@@ -99,6 +106,7 @@ class StoreBroker implements Broker {
   readonly #options: BrokerOptions
   readonly #reader: Reader
   readonly #keyring: Keyring
+  readonly #domainOf: ReturnType<typeof makeDomainReader>
   readonly #listeners = new Map<string, Set<() => void>>()
   readonly #watches: readonly (Disposable | undefined)[]
   /** Tells this process from its replicas, in tags of what only it has numbered. */
@@ -110,6 +118,7 @@ class StoreBroker implements Broker {
     this.health = watchHealth({ providers, clock, log, timeout, onChange: events.providerUp })
     const reader = new Reader({ ...options, health: this.health })
     this.#reader = reader
+    this.#domainOf = makeDomainReader({ clock, timeout, serveStale: options.cache.serveStale })
     this.#keyring = new Keyring({
       clock,
       log,
@@ -161,6 +170,16 @@ class StoreBroker implements Broker {
     return { ...told, ...(kvno !== undefined && { kvno }), refreshAt, blob: material.blob, age }
   }
 
+  async credentialSpec(grant: Grant, name: string): Promise<CredentialSpecAnswer> {
+    const target = this.#targetFor(grant, name, 'credential-spec')
+    const { value: domain, staleFor } = await this.#domainOf(target.provider)
+    const { samAccountName = name } = accountOptionsOf(target.account.options)
+    const pluginInput = this.#entryOf(name)?.pluginInput
+    const hostAccount = pluginInput === undefined ? undefined : { pluginGuid: RANCHER_PLUGIN, pluginInput }
+    const spec = makeCredentialSpec({ domain, samAccountName, ...(hostAccount && { hostAccount }) })
+    return { ...this.#told(target, tagOf('credential-spec', spec), staleFor), spec }
+  }
+
   onChange(name: string, changed: () => void): Disposable {
     const mine = this.#listeners.get(name) ?? new Set()
     this.#listeners.set(name, mine.add(changed))
@@ -181,7 +200,12 @@ class StoreBroker implements Broker {
       .filter((name) => name !== ANY_NAME)
       .map((name) => {
         const kinds = KINDS.filter((kind) => this.#offers(name, kind) && grant.allows(name, kind))
-        return { name, kinds, ...(kinds.some((kind) => kind !== 'credential') && this.#keyring.peek(name)) }
+        return {
+          name,
+          kinds,
+          ...(kinds.some((kind) => kind === 'keys' || kind === 'keytab' || kind === 'managed-password') &&
+            this.#keyring.peek(name)),
+        }
       })
       .filter((listing) => listing.kinds.length > 0)
   }
@@ -241,7 +265,9 @@ class StoreBroker implements Broker {
 
   /** What the provider can hold; for an account whose record was read, what that holds. */
   #offers(name: string, kind: Deliverable): boolean {
-    const reads = this.#options.providers.get(this.#entryOf(name)?.provider ?? '')?.reads ?? {}
+    const provider = this.#options.providers.get(this.#entryOf(name)?.provider ?? '')
+    if (kind === 'credential-spec') return provider?.domain !== undefined
+    const reads = provider?.reads ?? {}
     const held = this.#keyring.heldKind(name)
     return SOURCES[kind].some((source) => reads[source] !== undefined && (held === undefined || held === source))
   }

@@ -10,6 +10,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
   certs: async () => (await import('./commands/certs.ts')).certsCommand(),
   keytab: async () => (await import('./commands/keytab.ts')).keytabCommand(),
+  credspec: async () => (await import('./commands/credspec.ts')).credspecCommand(),
   config: async () => (await import('./commands/config.ts')).configCommand(),
   cleanup: async () => (await import('./commands/cleanup.ts')).cleanupCommand(),
 }

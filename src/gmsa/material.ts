@@ -54,4 +54,4 @@ export const PERMISSIONS = ['credential', 'keys', 'keytab', 'managed-password', 
 export type Permission = (typeof PERMISSIONS)[number]
 
 /** What a client may be handed; each is also the permission it takes. The root key is missing by type, not by an if. */
-export type Deliverable = Extract<Permission, 'credential' | 'keys' | 'keytab' | 'managed-password'>
+export type Deliverable = Exclude<Permission, 'admin'>

@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
+import type { DomainFacts } from '../gmsa/credential-spec.ts'
 import type { ImpersonationCredential, Kind, MaterialOf } from '../gmsa/material.ts'
 
 /** An account as configured, and as a provider is asked for it. */
@@ -29,6 +30,8 @@ export interface Provider extends AsyncDisposable {
    * fails to log on. Rejects as `reads` do, with ACCOUNT_NOT_FOUND where there is none before.
    */
   readonly readPrevious?: Read<'credential'>
+  /** Present where the store is a directory: what a credential spec says of its domain. Rejects with a GmsaError. */
+  domain?(signal: AbortSignal): Promise<DomainFacts>
   /** One cheap round trip that proves the store answers us. Rejects with a GmsaError. */
   probe(signal: AbortSignal): Promise<void>
   /**

@@ -6,6 +6,7 @@ import { loadTls, type TlsMaterial } from '../../server/tls.ts'
 import { describeMaterial, readMaterial } from '../account-probe.ts'
 import { describeClient, describeServer } from '../certificate-report.ts'
 import { type Config, expectLoaded, type Loaded, type ProviderConfig } from '../config.ts'
+import { judgeSpecFile } from '../credential-spec-report.ts'
 import { type Finding, findingOf, printFindings } from '../findings.ts'
 import { openProvider } from '../open-providers.ts'
 import { loadRunConfig } from '../rancher-mode.ts'
@@ -14,6 +15,7 @@ interface CheckFlags {
   readonly config?: string
   readonly json?: boolean
   readonly offline?: boolean
+  readonly credspec?: string
 }
 
 export function checkCommand(): Command {
@@ -22,12 +24,17 @@ export function checkCommand(): Command {
     .option('--config <file>', 'configuration file')
     .option('--json', 'print the findings as JSON')
     .option('--offline', 'only validate the configuration: touch no certificate and no store')
+    .option('--credspec <file>', 'only judge this credential spec: JSON, or a GMSACredentialSpec manifest')
     .action(async (flags: CheckFlags) => {
-      const loaded = expectLoaded(await loadRunConfig({ file: flags.config, env: process.env, cwd: process.cwd() }, {}))
-      const findings = [configurationFinding(loaded), ...(flags.offline ? [] : await tryAll(loaded.config))]
+      const findings = await (flags.credspec === undefined ? checkAll(flags) : judgeSpecFile(flags.credspec))
       printFindings(findings, flags.json ?? false)
       if (findings.some((each) => each.state === 'failed')) process.exitCode = 1
     })
+}
+
+async function checkAll({ config: file, offline = false }: CheckFlags): Promise<Finding[]> {
+  const loaded = expectLoaded(await loadRunConfig({ file, env: process.env, cwd: process.cwd() }, {}))
+  return [configurationFinding(loaded), ...(offline ? [] : await tryAll(loaded.config))]
 }
 
 function configurationFinding({ file, warnings, config }: Loaded): Finding {

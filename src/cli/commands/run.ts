@@ -5,6 +5,7 @@ import { type Service, startService } from '../../server/service.ts'
 import { type Config, expectLoaded } from '../config.ts'
 import { openProcessLog, type ProcessLog } from '../logger.ts'
 import { openProviders } from '../open-providers.ts'
+import { pluginInputOf } from '../plugin-input.ts'
 import { loadRunConfig, type RancherFlags } from '../rancher-mode.ts'
 import { buildInfo } from '../version.ts'
 
@@ -52,7 +53,13 @@ async function start(config: Config, { log }: ProcessLog): Promise<Service> {
   const clock = systemClock
   const providers = await openProviders(config.providers, { log, clock }, config.accounts)
   const { openAccounts: openToAll, ...rest } = config
-  return startService({ config: { ...rest, openToAll }, providers, clock, log, ...buildInfo() })
+  const accounts = new Map(
+    [...config.accounts].map(([name, entry]) => {
+      const pluginInput = pluginInputOf(name, config)
+      return [name, { ...entry, ...(pluginInput !== undefined && { pluginInput }) }]
+    }),
+  )
+  return startService({ config: { ...rest, accounts, openToAll }, providers, clock, log, ...buildInfo() })
 }
 
 /** The first SIGTERM or SIGINT asks for a graceful end; another one, not just its echo, ends the process at once. */

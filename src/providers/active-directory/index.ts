@@ -10,6 +10,7 @@ import { silentServer } from './causes.ts'
 import { type Connection, openConnection, type Transport } from './connection.ts'
 import { readDirectoryTime } from './directory.ts'
 import { discoverControllers, type Resolve } from './discovery.ts'
+import { readDomainFacts } from './domain-facts.ts'
 import { failover, type Outcome } from './failover.ts'
 import { readManagedPassword } from './managed-password.ts'
 import { connectionPool, type Lease } from './pool.ts'
@@ -99,6 +100,10 @@ export async function openActiveDirectory(
   return {
     name,
     reads: { 'managed-password': readManaged },
+    domain(signal) {
+      const read = ({ connection: { client, host } }: Lease) => readDomainFacts(client, host, domainBase(domain))
+      return rounds.run((server) => pool.use(server, read), { signal, onOutcome })
+    },
     async probe(signal) {
       await rounds.run((server) => pool.use(server, ({ connection }) => readDirectoryTime(connection.client)), {
         signal,

@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
 import { GmsaError } from '../../base/errors.ts'
+import { CREDENTIAL_SPEC_FORMATS, type CredentialSpecFormat, formatCredentialSpec } from '../../gmsa/credential-spec.ts'
 import { type AccountContext, answerConditionally, timestamp } from '../conditional.ts'
 import { credentialSchema, grantOf, sendCredential } from './credential.ts'
 import { addKeyRoutes } from './keys.ts'
@@ -18,8 +19,31 @@ export function addAccountRoutes(app: FastifyInstance, context: AccountContext):
     const read = () => broker.read(grantOf(request), account, 'credential')
     return answerConditionally(request, reply, context, read, ({ material }) => sendCredential(reply, material))
   })
-  for (const url of ['/v1/accounts', '/v1/accounts/:account/credential']) allowOnlyGet(app, url)
+  app.get<AccountRoute>('/v1/accounts/:account/credential-spec', { schema: specSchema }, (request, reply) => {
+    const { account } = request.params
+    const read = async () => {
+      const format = formatOf(request)
+      const answer = await broker.credentialSpec(grantOf(request), account)
+      return { ...answer, tag: `${answer.tag}-${format}`, format }
+    }
+    return answerConditionally(request, reply, context, read, ({ spec, format }) =>
+      reply.type(SPEC_TYPES[format]).send(formatCredentialSpec(spec, format, account)),
+    )
+  })
+  for (const kind of ['', '/:account/credential', '/:account/credential-spec']) allowOnlyGet(app, `/v1/accounts${kind}`)
   for (const url of addKeyRoutes(app, context)) allowOnlyGet(app, url)
+}
+
+const SPEC_TYPES: Readonly<Record<CredentialSpecFormat, string>> = {
+  docker: 'application/json; charset=utf-8',
+  kubernetes: 'application/yaml; charset=utf-8',
+}
+
+function formatOf({ query }: FastifyRequest): CredentialSpecFormat {
+  const { format = 'docker' } = query as Readonly<Record<string, unknown>>
+  const known = CREDENTIAL_SPEC_FORMATS.find((each) => each === format)
+  if (known) return known
+  throw new GmsaError('REQUEST_INVALID', 'query parameter format: expected docker or kubernetes')
 }
 
 interface AccountRoute {
@@ -72,4 +96,29 @@ const accountSchema = {
     properties: { account: { type: 'string', description: 'The account.' } },
   },
   response: { 200: credentialSchema },
+} as const
+
+const specSchema = {
+  summary: 'Credential spec of a gMSA, with what its directory says of the domain',
+  params: accountSchema.params,
+  querystring: {
+    type: 'object',
+    properties: {
+      format: {
+        type: 'string',
+        enum: CREDENTIAL_SPEC_FORMATS,
+        default: 'docker',
+        description: 'docker: JSON; kubernetes: YAML.',
+      },
+    },
+  },
+  response: {
+    200: {
+      description: 'The document. It holds no secret.',
+      content: {
+        'application/json': { schema: { type: 'object', additionalProperties: true } },
+        'application/yaml': { schema: { type: 'string' } },
+      },
+    },
+  },
 } as const
