@@ -38,9 +38,18 @@ async function readDocument(file: string): Promise<unknown> {
   if (bytes.length > MAX_BYTES) throw new GmsaError('REQUEST_INVALID', `${file}: more than ${MAX_BYTES} bytes`)
   const parsed = parseDocument(textOf(bytes))
   const [error] = parsed.errors
-  if (!error) return parsed.toJS({ maxAliasCount: 0 })
+  if (!error) return withoutAliases(() => parsed.toJS({ maxAliasCount: 0 }), file)
   const { line, col } = error.linePos?.[0] ?? { line: 1, col: 1 }
   throw new GmsaError('REQUEST_INVALID', `${file}:${line}:${col}: neither JSON nor YAML (${error.code})`)
+}
+
+/** Nobody needs them here, and with few of them a small file becomes a large document. */
+function withoutAliases(read: () => unknown, file: string): unknown {
+  try {
+    return read()
+  } catch {
+    throw new GmsaError('REQUEST_INVALID', `${file}: YAML aliases are not taken`)
+  }
 }
 
 /** PowerShell's Out-File writes UTF-16 unless told otherwise. */

@@ -1,5 +1,3 @@
-import { stringify } from 'yaml'
-
 /** What a credential spec says of the domain, as its directory knows it. */
 export interface DomainFacts {
   /** SID of the domain, `S-1-5-21-…` with three more numbers. */
@@ -85,16 +83,6 @@ export function makeCredentialSpec(input: CredentialSpecInput): CredentialSpec {
       }),
     },
   }
-}
-
-/**
- * The text of the document: JSON for Docker and containerd, a GMSACredentialSpec manifest (windows.k8s.io/v1) in YAML
- * for Kubernetes, called `name` there.
- */
-export function formatCredentialSpec(spec: CredentialSpec, format: CredentialSpecFormat, name: string): string {
-  if (format === 'docker') return `${JSON.stringify(spec, null, 2)}\n`
-  const manifest = { apiVersion: 'windows.k8s.io/v1', kind: 'GMSACredentialSpec', metadata: { name }, credspec: spec }
-  return stringify(manifest, { lineWidth: 0 })
 }
 
 function withoutDollar(name: string): string {

@@ -11,7 +11,7 @@ const packageFloors: Record<string, readonly string[]> = {
   fastify: ['server'],
   'prom-client': ['server'],
   commander: ['cli'],
-  yaml: ['cli', 'providers', 'agent'],
+  yaml: ['cli', 'providers', 'server', 'agent'],
   ldapts: ['providers'],
   undici: ['providers', 'agent', 'cli'],
 }

@@ -94,7 +94,9 @@ describe('under /v1/', () => {
         '/openapi.json',
         '/provider',
         '/v1/accounts',
-        ...['credential', 'keys', 'keytab', 'managed-password'].map((kind) => `/v1/accounts/{account}/${kind}`),
+        ...['credential', 'credential-spec', 'keys', 'keytab', 'managed-password'].map(
+          (kind) => `/v1/accounts/{account}/${kind}`,
+        ),
       ].sort(),
     )
     expect(await rig.get('/openapi.json', { method: 'POST' })).toMatchObject({ status: 405, body: '' })

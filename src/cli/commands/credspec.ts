@@ -8,12 +8,12 @@ import { accountOptionsOf } from '../../gmsa/account-options.ts'
 import {
   CREDENTIAL_SPEC_FORMATS,
   type CredentialSpecFormat,
-  formatCredentialSpec,
   type HostAccount,
   makeCredentialSpec,
   RANCHER_PLUGIN,
 } from '../../gmsa/credential-spec.ts'
 import { judgeCredentialSpec } from '../../gmsa/credential-spec-check.ts'
+import { formatCredentialSpec } from '../../server/credential-spec-text.ts'
 import { type Config, expectLoaded } from '../config.ts'
 import { openProvider } from '../open-providers.ts'
 import { pluginInputOf } from '../plugin-input.ts'

@@ -1,7 +1,8 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
 import { GmsaError } from '../../base/errors.ts'
-import { CREDENTIAL_SPEC_FORMATS, type CredentialSpecFormat, formatCredentialSpec } from '../../gmsa/credential-spec.ts'
+import { CREDENTIAL_SPEC_FORMATS, type CredentialSpecFormat } from '../../gmsa/credential-spec.ts'
 import { type AccountContext, answerConditionally, timestamp } from '../conditional.ts'
+import { formatCredentialSpec } from '../credential-spec-text.ts'
 import { credentialSchema, grantOf, sendCredential } from './credential.ts'
 import { addKeyRoutes } from './keys.ts'
 
