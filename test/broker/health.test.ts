@@ -60,7 +60,7 @@ describe('probes', () => {
       await clock.advance(1_000)
       if (one.probes > before) at.push(second)
     }
-    expect(at).toEqual([1, 3, 7, 15, 30, 45, 60])
+    expect(at).toEqual([1, 3, 7, 12, 17, 22, 27, 32, 37, 42, 47, 52, 57])
   })
 
   test('find a store that was out at the start within the second', async () => {

@@ -22,7 +22,8 @@ const ROLLOVER = rolloverOf(1)
 /** An edge of the ten-hour cycles. */
 const EDGE = Date.UTC(2026, 10, 19, 20)
 const everything: Grant = { allows: () => true }
-const OUTAGE = new GmsaError('STORE_UNAVAILABLE', 'no domain controller answers')
+/** Nothing that is tried again at once: the clock stands still while a test waits for an answer. */
+const OUTAGE = new GmsaError('STORE_UNAVAILABLE', 'no domain controller answers', { reason: 'hang' })
 
 interface RigOptions {
   /** When the test starts, in ms since 1970. */
