@@ -54,8 +54,8 @@ interface Failure {
 }
 
 /**
- * So long after a read without result nobody's call sets off another, in ms; absence is remembered as long. Up to half
- * of it is taken off, so that accounts that failed together do not all come back together.
+ * So long after a read without result nobody's call sets off another, in ms; absence is remembered as long. After an
+ * outage up to half of it is taken off, so that accounts that failed together do not all come back together.
  */
 const QUIET = 5_000
 /** A store that has come back gets the reads of all accounts spread over so many ms. */
@@ -276,7 +276,7 @@ export class Keeper implements Disposable {
     const wait = FIRST_RETRY * 2 ** this.#failures * (1 + random() / 5)
     this.#failures += 1
     const now = clock.monotonic()
-    const quietUntil = now + QUIET * (1 - random() / 2)
+    const quietUntil = now + QUIET * (isOutage(error) ? 1 - random() / 2 : 1)
     this.#failure = { error, version: began, quietUntil, retryAt: now + Math.min(wait, LAST_RETRY) }
     this.#notices.failed(error)
     return this.#failure

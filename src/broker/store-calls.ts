@@ -48,22 +48,22 @@ export class StoreCalls {
     const refusal = breaker?.refusal()
     if (refusal) {
       // Nobody waits for the trial: who asks gets an older answer, or hears at once that there is none.
-      if (breaker?.takeTrial()) void this.#run(call, { trial: true })
+      if (breaker?.takeTrial()) void this.#run(call)
       throw refusal
     }
-    const outcome = await this.#run(call, { trial: false })
+    const outcome = await this.#run(call)
     if ('error' in outcome) throw outcome.error
     return outcome.value
   }
 
-  /** Never rejects. A trial is one attempt. */
-  async #run<T>(call: StoreCall<T>, { trial }: { readonly trial: boolean }): Promise<Outcome<T>> {
+  /** Never rejects. No attempt follows where the store is left alone by then: a trial is one. */
+  async #run<T>(call: StoreCall<T>): Promise<Outcome<T>> {
     const { clock, random, timeout, note, breakers } = this.#options
     const breaker = breakers.get(call.provider)
     const began = clock.monotonic()
     const left = () => began + timeout - clock.monotonic()
     let outcome = await this.#attempt(call, left())
-    for (let attempt = 1; !trial && 'error' in outcome; attempt += 1) {
+    for (let attempt = 1; 'error' in outcome; attempt += 1) {
       const { error } = outcome
       const wait = pauseBeforeRetry({ error, attempt, left: left(), random: random() })
       if (wait === undefined) break

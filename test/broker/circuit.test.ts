@@ -76,6 +76,10 @@ describe('a circuit', () => {
     expect(openedAt(2_000, closed)).toMatchObject({ until: 2_000 + 2 * FIRST_REST })
     expect(openedAt(1_000 + CALM - 1, closed)).toMatchObject({ openings: 2 })
     expect(openedAt(1_000 + CALM, closed)).toMatchObject({ openings: 1, until: 1_000 + CALM + FIRST_REST })
+    // Answers meanwhile are what calm is made of; and a read that began before one may still tell of an outage.
+    const answered = afterAnswer(closed, 50_000)
+    expect(openedAt(1_000 + CALM, answered)).toMatchObject({ openings: 1 })
+    expect(afterOutage(answered, outage(49_999), 50_001)).toMatchObject({ outages: 1 })
   })
 })
 
