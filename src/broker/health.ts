@@ -57,7 +57,7 @@ interface State {
 
 /** Probes every store each `interval`, and sooner while it is out. The first round is the caller's: `probeAll`. */
 export function watchHealth(options: HealthOptions): Health {
-  const { providers, clock, log, timeout, interval = 15_000, onChange = () => {}, onAnswer = () => {} } = options
+  const { providers, clock, timeout, interval = 15_000, onChange = () => {}, onAnswer = () => {} } = options
   const first = Math.min(FIRST_REST, interval)
   const begin = clock.monotonic() + interval
   const states = new Map([...providers.keys()].map((provider) => [provider, newState(provider, begin, first)]))
@@ -72,18 +72,7 @@ export function watchHealth(options: HealthOptions): Health {
     everUp ||= up
     if (before !== false && !up) state.nextProbe = Math.min(state.nextProbe, clock.monotonic() + state.retry)
     if (before !== up) onChange(provider, up)
-    report(state)
-  }
-
-  /** The first change at once; then what it has come to, when it was quiet long enough. */
-  function report({ health: { provider, up, error }, logged }: State): void {
-    const now = clock.monotonic()
-    if (up === logged.up || now - logged.at < QUIET) return
-    if (!up) log.warn({ provider, code: error?.code, reason: error?.reason, problem: error?.message }, 'store is out')
-    else if (logged.up === false) log.info({ provider }, 'store answers again')
-    const silent = up && logged.up === undefined
-    logged.up = up
-    if (!silent) logged.at = now
+    report(state, options)
   }
 
   function note(provider: string, error?: GmsaError): void {
@@ -136,6 +125,17 @@ export function watchHealth(options: HealthOptions): Health {
     probeAll: () => probeDue(Number.POSITIVE_INFINITY),
     [Symbol.dispose]: () => timer[Symbol.dispose](),
   }
+}
+
+/** Tells the log: the first change at once; then what it has come to, when it was quiet long enough. */
+function report({ health: { provider, up, error }, logged }: State, { clock, log }: HealthOptions): void {
+  const now = clock.monotonic()
+  if (up === logged.up || now - logged.at < QUIET) return
+  if (!up) log.warn({ provider, code: error?.code, reason: error?.reason, problem: error?.message }, 'store is out')
+  else if (logged.up === false) log.info({ provider }, 'store answers again')
+  const silent = up && logged.up === undefined
+  logged.up = up
+  if (!silent) logged.at = now
 }
 
 function newState(provider: string, nextProbe: number, retry: number): State {
