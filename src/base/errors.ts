@@ -112,3 +112,10 @@ export class GmsaError extends Error {
 export function toGmsaError(thrown: unknown): GmsaError {
   return thrown instanceof GmsaError ? thrown : new GmsaError('INTERNAL', 'unexpected error', { cause: thrown })
 }
+
+const OUTAGES: ReadonlySet<ErrorCode> = new Set(['STORE_UNAVAILABLE', 'STORE_TIMEOUT'])
+
+/** Whether the store gave no answer. Only then may an older one be served. */
+export function isOutage({ code }: GmsaError): boolean {
+  return OUTAGES.has(code)
+}

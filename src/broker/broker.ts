@@ -18,6 +18,7 @@ import type {
   ManagedPasswordAnswer,
   Told,
 } from './answers.ts'
+import { type Breaker, makeBreaker } from './breaker.ts'
 import { withDeadline } from './deadline.ts'
 import { makeDomainReader } from './domains.ts'
 import { type Health, watchHealth } from './health.ts'
@@ -25,6 +26,7 @@ import type { Known } from './keeper.ts'
 import { Keyring } from './keyring.ts'
 import type { Grant } from './policy.ts'
 import { type ReadEvents, Reader, type Target } from './reader.ts'
+import { StoreCalls } from './store-calls.ts'
 
 /** An account entry of the configuration, as far as the broker needs it. */
 export interface AccountEntry {
@@ -55,7 +57,7 @@ export interface BrokerOptions {
   readonly clock: Clock
   readonly log: Log
   readonly events: BrokerEvents
-  /** From 0 to below 1: spreads the reads of replicas. */
+  /** From 0 to below 1: spreads the reads of accounts and replicas. */
   readonly random?: () => number
 }
 
@@ -115,8 +117,19 @@ class StoreBroker implements Broker {
   constructor(options: BrokerOptions) {
     const { providers, clock, log, events, timeout, random = Math.random } = options
     this.#options = options
-    this.health = watchHealth({ providers, clock, log, timeout, onChange: events.providerUp })
-    const reader = new Reader({ ...options, health: this.health })
+    const breakers = new Map([...providers.keys()].map((name) => [name, this.#breakerOf(name, random)]))
+    const onAnswer = (provider: string) => breakers.get(provider)?.answered()
+    const health = watchHealth({ providers, clock, log, timeout, onChange: events.providerUp, onAnswer })
+    const calls = new StoreCalls({
+      timeout,
+      clock,
+      random,
+      breakers,
+      note: health.note,
+      onAttempt: events.providerRead,
+    })
+    const reader = new Reader({ ...options, calls })
+    this.health = health
     this.#reader = reader
     this.#domainOf = makeDomainReader({ clock, timeout, serveStale: options.cache.serveStale })
     this.#keyring = new Keyring({
@@ -219,6 +232,18 @@ class StoreBroker implements Broker {
     this.#keyring[Symbol.dispose]()
     for (const watch of this.#watches) watch?.[Symbol.dispose]()
     await Promise.all([...this.#options.providers.values()].map((provider) => close(provider, this.#options)))
+  }
+
+  #breakerOf(provider: string, random: () => number): Breaker {
+    const { clock, log } = this.#options
+    return makeBreaker({
+      provider,
+      clock,
+      log,
+      random,
+      onOpened: (until) => this.health.rests(provider, until),
+      onClosed: () => this.#keyring.recovered(provider),
+    })
   }
 
   #entryOf(account: string): AccountEntry | undefined {

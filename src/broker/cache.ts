@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts'
-import { type GmsaError, toGmsaError } from '../base/errors.ts'
+import { type GmsaError, isOutage, toGmsaError } from '../base/errors.ts'
 
 export interface CacheOptions {
   readonly clock: Clock
@@ -41,9 +41,6 @@ export interface Cache<T> {
   /** What these keys hold is to be read again at the next call; all keys when `matches` is absent. */
   invalidate(matches?: (key: string) => boolean): void
 }
-
-/** Answers that say the store gave no answer: only after these may an older one be served. */
-const OUTAGES: ReadonlySet<string> = new Set(['STORE_UNAVAILABLE', 'STORE_TIMEOUT'])
 
 /** A cache with single flight, and stale answers while the store is out. A load has to end by itself. */
 export function makeCache<T>(options: CacheOptions): Cache<T> {
@@ -92,7 +89,7 @@ export function makeCache<T>(options: CacheOptions): Cache<T> {
     } catch (thrown) {
       const error = toGmsaError(thrown)
       const { good } = entry
-      if (OUTAGES.has(error.code)) {
+      if (isOutage(error)) {
         const age = good ? clock.monotonic() - good.at : Number.POSITIVE_INFINITY
         const stale = good !== undefined && age < options.serveStale
         onResult(stale ? 'stale' : 'miss')

@@ -9,9 +9,16 @@ export async function withDeadline<T>(task: (signal: AbortSignal) => Promise<T>,
   const controller = new AbortController()
   const { promise: late, reject } = Promise.withResolvers<never>()
   using _timer = clock.after(ms, () => {
-    const error = new GmsaError('STORE_TIMEOUT', `no answer within ${ms} ms`, { reason: 'hang' })
+    const error = new GmsaError('STORE_TIMEOUT', `no answer within ${Math.round(ms)} ms`, { reason: 'hang' })
     reject(error)
     controller.abort(error)
   })
   return await Promise.race([task(controller.signal), late])
+}
+
+/** Resolves after `ms`. */
+export function pause(ms: number, clock: Clock): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  clock.after(ms, resolve)
+  return promise
 }

@@ -1,8 +1,10 @@
 import type { Clock } from '../base/clock.ts'
-import { type GmsaError, toGmsaError } from '../base/errors.ts'
+import { type GmsaError, isOutage, toGmsaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { Provider } from '../providers/provider.ts'
+import { FIRST_REST, LONGEST_REST } from './circuit.ts'
 import { withDeadline } from './deadline.ts'
+import { waitWanted } from './retry.ts'
 
 export interface ProviderHealth {
   readonly provider: string
@@ -20,6 +22,8 @@ export interface HealthOptions {
   /** Time between probes, in ms. */
   readonly interval?: number
   readonly onChange?: (provider: string, up: boolean) => void
+  /** A probe was answered, be it by a refusal. */
+  readonly onAnswer?: (provider: string) => void
 }
 
 /** Which stores answer. Probes ask on an interval; what reads meet on the way counts as well. */
@@ -32,18 +36,16 @@ export interface Health extends Disposable {
    * may be about that one record. Whether the store refuses us altogether is for the probe to find out.
    */
   note(provider: string, error?: GmsaError): void
+  /** The store is left alone until then, by the monotonic clock in ms: the next probe comes when that is over. */
+  rests(provider: string, until: number): void
   /** Asks every store once, now; one that is being asked already is waited for. Never rejects. */
   probeAll(): Promise<void>
 }
 
-/** No answer came. */
-const OUTAGES: ReadonlySet<string> = new Set(['STORE_UNAVAILABLE', 'STORE_TIMEOUT'])
 /** An answer, or a fault of ours, that leaves open whether the store works for other records. */
 const ABOUT_ONE_RECORD: ReadonlySet<string> = new Set(['STORE_DENIED', 'KIND_NOT_OFFERED', 'INTERNAL'])
 /** A store that answers every other call changes its state at each: the log has one line in this many ms. */
 const QUIET = 5_000
-/** While a store does not answer, the next probe comes after this many ms, then twice as many, up to the interval. */
-const FIRST_RETRY = 1_000
 
 interface State {
   health: ProviderHealth
@@ -55,8 +57,8 @@ interface State {
 
 /** Probes every store each `interval`, and sooner while it is out. The first round is the caller's: `probeAll`. */
 export function watchHealth(options: HealthOptions): Health {
-  const { providers, clock, log, timeout, interval = 15_000, onChange = () => {} } = options
-  const first = Math.min(FIRST_RETRY, interval)
+  const { providers, clock, timeout, interval = 15_000, onChange = () => {}, onAnswer = () => {} } = options
+  const first = Math.min(FIRST_REST, interval)
   const begin = clock.monotonic() + interval
   const states = new Map([...providers.keys()].map((provider) => [provider, newState(provider, begin, first)]))
   let everUp = false
@@ -68,36 +70,35 @@ export function watchHealth(options: HealthOptions): Health {
     const up = error === undefined
     state.health = { provider, up, error }
     everUp ||= up
+    if (before !== false && !up) state.nextProbe = Math.min(state.nextProbe, clock.monotonic() + state.retry)
     if (before !== up) onChange(provider, up)
-    report(state)
-  }
-
-  /** The first change at once; then what it has come to, when it was quiet long enough. */
-  function report({ health: { provider, up, error }, logged }: State): void {
-    const now = clock.monotonic()
-    if (up === logged.up || now - logged.at < QUIET) return
-    if (!up) log.warn({ provider, code: error?.code, reason: error?.reason, problem: error?.message }, 'store is out')
-    else if (logged.up === false) log.info({ provider }, 'store answers again')
-    const silent = up && logged.up === undefined
-    logged.up = up
-    if (!silent) logged.at = now
+    report(state, options)
   }
 
   function note(provider: string, error?: GmsaError): void {
     if (error && ABOUT_ONE_RECORD.has(error.code)) return
-    set(provider, error && OUTAGES.has(error.code) ? error : undefined)
+    set(provider, error && isOutage(error) ? error : undefined)
+  }
+
+  function rests(provider: string, until: number): void {
+    const state = states.get(provider)
+    if (state) state.nextProbe = until
   }
 
   async function probe(name: string, provider: Provider, state: State): Promise<void> {
     try {
       await withDeadline((signal) => provider.probe(signal), timeout, clock)
       set(name, undefined)
+      onAnswer(name)
       state.retry = first
       state.nextProbe = clock.monotonic() + interval
     } catch (thrown) {
-      set(name, toGmsaError(thrown))
-      state.nextProbe = clock.monotonic() + state.retry
-      state.retry = Math.min(state.retry * 2, interval)
+      const error = toGmsaError(thrown)
+      set(name, error)
+      if (!isOutage(error) && error.code !== 'INTERNAL') onAnswer(name)
+      state.nextProbe = clock.monotonic() + Math.max(state.retry, waitWanted(error))
+      // A store that gives no answer is probed at the pace of its circuit; one that refuses us is not, in vain, so often.
+      state.retry = Math.min(state.retry * 2, isOutage(error) ? LONGEST_REST : interval)
     }
   }
 
@@ -120,9 +121,21 @@ export function watchHealth(options: HealthOptions): Health {
     ready: () => everUp,
     all: () => [...states.values()].map(({ health }) => health),
     note,
+    rests,
     probeAll: () => probeDue(Number.POSITIVE_INFINITY),
     [Symbol.dispose]: () => timer[Symbol.dispose](),
   }
+}
+
+/** Tells the log: the first change at once; then what it has come to, when it was quiet long enough. */
+function report({ health: { provider, up, error }, logged }: State, { clock, log }: HealthOptions): void {
+  const now = clock.monotonic()
+  if (up === logged.up || now - logged.at < QUIET) return
+  if (!up) log.warn({ provider, code: error?.code, reason: error?.reason, problem: error?.message }, 'store is out')
+  else if (logged.up === false) log.info({ provider }, 'store answers again')
+  const silent = up && logged.up === undefined
+  logged.up = up
+  if (!silent) logged.at = now
 }
 
 function newState(provider: string, nextProbe: number, retry: number): State {

@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts'
-import { type GmsaError, toGmsaError } from '../base/errors.ts'
+import { type GmsaError, isOutage, toGmsaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { AccountOptions } from '../gmsa/account-options.ts'
 import { rolloverOf } from '../gmsa/cycle.ts'
@@ -48,15 +48,18 @@ interface Latest {
 interface Failure {
   readonly error: GmsaError
   readonly version: number
-  /** By the monotonic clock: when it was, and when the store is asked again unbidden. */
-  readonly at: number
+  /** By the monotonic clock: until when nobody's call sets off a read, and when the store is asked again unbidden. */
+  readonly quietUntil: number
   readonly retryAt: number
 }
 
-/** Answers that say the store gave none: only after these may an older one be served. */
-const OUTAGES: ReadonlySet<string> = new Set(['STORE_UNAVAILABLE', 'STORE_TIMEOUT'])
-/** So long after a read without result nobody's call sets off another, in ms; absence is remembered as long. */
+/**
+ * So long after a read without result nobody's call sets off another, in ms; absence is remembered as long. After an
+ * outage up to half of it is taken off, so that accounts that failed together do not all come back together.
+ */
 const QUIET = 5_000
+/** A store that has come back gets the reads of all accounts spread over so many ms. */
+const SPREAD = 10_000
 const FIRST_RETRY = 30_000
 const LAST_RETRY = 600_000
 /** A reading that claims its own end is past is still not repeated sooner, in ms. */
@@ -103,7 +106,7 @@ export class Keeper implements Disposable {
       return this.#describe(this.#latest)
     }
     const failure = this.#failure
-    if (failure && failure.version >= wanted && clock.monotonic() - failure.at < QUIET) return this.#answer(failure)
+    if (failure && failure.version >= wanted && clock.monotonic() < failure.quietUntil) return this.#answer(failure)
     onResult(this.#flight ? 'joined' : 'miss')
     let outcome = await this.#readOnce()
     // A read that began before the store announced a change does not answer who asks after it.
@@ -126,6 +129,15 @@ export class Keeper implements Disposable {
     if (this.#closed || (!this.#latest && this.#listeners.size === 0)) return
     const delay = this.#listeners.size > 0 ? TIMER_SLACK : random() * QUIET
     this.#timer = clock.after(delay, () => this.#tick())
+  }
+
+  /** The store was out and answers again: what it could not say is asked for soon, but not by all accounts at once. */
+  recovered(): void {
+    const { clock, random } = this.#options
+    if (!this.#failure || !isOutage(this.#failure.error)) return
+    const retryAt = Math.min(this.#failure.retryAt, clock.monotonic() + random() * SPREAD)
+    this.#failure = { ...this.#failure, retryAt }
+    this.#arm()
   }
 
   /** Calls back whenever what is known may have changed. */
@@ -176,7 +188,7 @@ export class Keeper implements Disposable {
     if ('material' in outcome) return this.#describe(outcome)
     const { error } = outcome
     const latest = this.#latest
-    if (!latest || !OUTAGES.has(error.code)) throw error
+    if (!latest || !isOutage(error)) throw error
     const known = this.#describe(latest, this.#nowOf(latest) - latest.reading.receivedAt)
     if (!known.usable) throw error
     this.#options.onResult('stale')
@@ -260,11 +272,12 @@ export class Keeper implements Disposable {
 
   #fail(error: GmsaError, began: number): Failure {
     const { clock, random } = this.#options
-    if (!OUTAGES.has(error.code)) this.#latest = undefined
+    if (!isOutage(error)) this.#latest = undefined
     const wait = FIRST_RETRY * 2 ** this.#failures * (1 + random() / 5)
     this.#failures += 1
-    const at = clock.monotonic()
-    this.#failure = { error, version: began, at, retryAt: at + Math.min(wait, LAST_RETRY) }
+    const now = clock.monotonic()
+    const quietUntil = now + QUIET * (isOutage(error) ? 1 - random() / 2 : 1)
+    this.#failure = { error, version: began, quietUntil, retryAt: now + Math.min(wait, LAST_RETRY) }
     this.#notices.failed(error)
     return this.#failure
   }

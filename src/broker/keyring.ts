@@ -105,6 +105,11 @@ export class Keyring implements Disposable {
     }
   }
 
+  /** The store answers again after it was left alone. */
+  recovered(provider: string): void {
+    for (const ring of this.#all()) if (ring.provider === provider) ring.keeper.recovered()
+  }
+
   /** Calls back whenever what is known of the account may have changed. */
   onChange(account: string, changed: () => void): Disposable {
     return this.#ringOf(account)?.keeper.onChange(changed) ?? NOTHING

@@ -1,4 +1,4 @@
-import type { GmsaError } from '../base/errors.ts'
+import { type GmsaError, isOutage } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { BlobOddity } from '../gmsa/managed-password.ts'
 import type { ManagedPassword } from '../gmsa/material.ts'
@@ -45,8 +45,9 @@ export function makeNotices(account: string, log: Log): Notices {
     },
     failed(error) {
       // What one caller asks for in vain stands in the audit line.
-      if (failing === error.code || error.code === 'KIND_NOT_OFFERED' || error.code === 'ACCOUNT_NOT_FOUND') return
-      failing = error.code
+      const what = isOutage(error) ? 'outage' : error.code
+      if (failing === what || what === 'KIND_NOT_OFFERED' || what === 'ACCOUNT_NOT_FOUND') return
+      failing = what
       log.warn({ account, code: error.code, reason: error.reason, problem: error.message }, 'managed password not read')
     },
   }

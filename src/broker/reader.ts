@@ -1,10 +1,9 @@
 import type { Clock } from '../base/clock.ts'
-import { GmsaError, toGmsaError } from '../base/errors.ts'
+import { GmsaError } from '../base/errors.ts'
 import type { Kind, Material, MaterialOf } from '../gmsa/material.ts'
 import type { Account, Provider } from '../providers/provider.ts'
 import { type Cache, type CacheResult, makeCache } from './cache.ts'
-import { withDeadline } from './deadline.ts'
-import type { Health } from './health.ts'
+import type { StoreCalls } from './store-calls.ts'
 
 /** An account somebody may read, and where it lies. */
 export interface Target {
@@ -17,6 +16,7 @@ export interface Target {
 /** What is told of reads. */
 export interface ReadEvents {
   cacheRead(result: CacheResult): void
+  /** One attempt that reached the store. */
   providerRead(provider: string, seconds: number, error?: GmsaError): void
   /** A read that succeeded, or an older answer in its place; only for accounts that the configuration names. */
   accountRead(account: string, outcome: { readonly stale: boolean }): void
@@ -24,10 +24,8 @@ export interface ReadEvents {
 
 export interface ReaderOptions {
   readonly cache: { readonly maxAge: number; readonly serveStale: number }
-  /** How long a store may take for one read, in ms. */
-  readonly timeout: number
   readonly clock: Clock
-  readonly health: Health
+  readonly calls: StoreCalls
   readonly events: ReadEvents
 }
 
@@ -44,7 +42,7 @@ interface Versioned {
   readonly revision: number
 }
 
-/** Asks the stores: within the deadline, counted, and where it is wanted from a cache. */
+/** Reads accounts: from the stores, and where it is wanted from a cache. */
 export class Reader {
   readonly #options: ReaderOptions
   readonly #cache: Cache<Versioned>
@@ -57,32 +55,21 @@ export class Reader {
   }
 
   /** One read of the store. Rejects with a GmsaError. */
-  async load<K extends Kind>({ provider, account, named }: Target, kind: K): Promise<MaterialOf<K>> {
-    const { clock, events, health, timeout } = this.#options
+  async load<K extends Kind>(target: Target, kind: K): Promise<MaterialOf<K>> {
+    const { provider, account, named } = target
+    const { calls, events } = this.#options
     const read = provider.reads[kind]
     if (!read) throw new GmsaError('KIND_NOT_OFFERED', `provider ${provider.name} holds no ${kind}`)
-    const started = clock.monotonic()
-    const done = (error?: GmsaError) => {
-      events.providerRead(provider.name, (clock.monotonic() - started) / 1000, error)
-      health.note(provider.name, error)
-    }
-    try {
-      const material = await withDeadline((signal) => read(account, signal), timeout, clock)
-      done()
-      if (named) events.accountRead(account.name, { stale: false })
-      return material
-    } catch (thrown) {
-      const error = toGmsaError(thrown)
-      done(error)
-      throw error
-    }
+    const record = recordOf(target, kind)
+    const material = await calls.make({ provider: provider.name, record, read: (signal) => read(account, signal) })
+    if (named) events.accountRead(account.name, { stale: false })
+    return material
   }
 
   /** What has no schedule of its own, kept for `cache.maxAge`. Rejects with a GmsaError. */
   async cached<K extends 'credential' | 'kerberos-keys'>(target: Target, kind: K): Promise<CachedRead<K>> {
-    const { provider, account, named } = target
-    const key = [provider.name, account.secret, kind, account.name].join('\n')
-    const { value, staleFor } = await this.#cache.get(key, named, async () => {
+    const key = recordOf(target, kind)
+    const { value, staleFor } = await this.#cache.get(key, target.named, async () => {
       const material = await this.load(target, kind)
       return { material, revision: this.#revisions(key, material) }
     })
@@ -94,6 +81,11 @@ export class Reader {
     const start = secret === undefined ? `${provider}\n` : `${provider}\n${secret}\n`
     this.#cache.invalidate((key) => key.startsWith(start))
   }
+}
+
+/** Begins with the provider and the store's own name: what a store announces. */
+function recordOf({ provider, account }: Target, kind: Kind): string {
+  return [provider.name, account.secret, kind, account.name].join('\n')
 }
 
 /** Numbers found by comparing with the one before: nothing of a secret may show in what tells its states apart. */

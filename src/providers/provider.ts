@@ -15,7 +15,8 @@ export interface Account {
 
 /**
  * Reads one kind of material. Rejects with a GmsaError: ACCOUNT_NOT_FOUND, MATERIAL_MALFORMED, STORE_DENIED,
- * STORE_UNAVAILABLE. Never resolves to nothing. The caller owns the deadline: `signal` ends the read.
+ * STORE_UNAVAILABLE, with `retryAfter` where the store names a time. Never resolves to nothing. The caller owns the
+ * deadline, `signal` ends the read, and it is the caller that tries again.
  */
 export type Read<K extends Kind> = (account: Account, signal: AbortSignal) => Promise<MaterialOf<K>>
 

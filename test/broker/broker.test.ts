@@ -185,7 +185,7 @@ describe('reading', () => {
     const { read, events, clock, store } = rig({ web01: entry('memory') })
     await read('web01')
     await clock.advance(30_100)
-    const out = new GmsaError('STORE_UNAVAILABLE', 'out')
+    const out = new GmsaError('STORE_UNAVAILABLE', 'out', { reason: 'hang' })
     store.fail(out)
     expect(await read('web01')).toMatchObject({ stale: 31, material: { username: 'svc' } })
     expect(events.accountRead).toHaveBeenLastCalledWith('web01', { stale: true })

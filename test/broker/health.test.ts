@@ -19,11 +19,12 @@ function rig() {
   const keep = (fields: object, message: string) => void lines.push(`${Reflect.get(fields, 'provider')} ${message}`)
   const log = { trace: ignore, debug: ignore, info: keep, warn: keep, error: keep }
   const onChange = vi.fn()
+  const onAnswer = vi.fn()
   const providers = new Map(stores.map(({ provider }) => [provider.name, provider]))
-  const watched = watchHealth({ providers, clock, log, timeout: 5_000, interval: INTERVAL, onChange })
+  const watched = watchHealth({ providers, clock, log, timeout: 5_000, interval: INTERVAL, onChange, onAnswer })
   health = watched
   const up = () => Object.fromEntries(watched.all().map((each) => [each.provider, each.up]))
-  return { clock, one: stores[0], two: stores[1], lines, onChange, health: watched, up }
+  return { clock, one: stores[0], two: stores[1], lines, onChange, onAnswer, health: watched, up }
 }
 
 describe('probes', () => {
@@ -50,17 +51,65 @@ describe('probes', () => {
     expect(one.probes).toBe(3)
   })
 
-  test('come sooner while a store is out, at growing distances', async () => {
-    const { clock, health, one } = rig()
-    one.fail(out)
-    await health.probeAll()
+  /** The seconds of the next minute at which the first store is probed. */
+  async function probedAt({ clock, one }: ReturnType<typeof rig>): Promise<number[]> {
     const at: number[] = []
     for (let second = 1; second <= 60; second += 1) {
       const before = one.probes
       await clock.advance(1_000)
       if (one.probes > before) at.push(second)
     }
-    expect(at).toEqual([1, 3, 7, 15, 30, 45, 60])
+    return at
+  }
+
+  test('come sooner while a store is out, at growing distances', async () => {
+    const all = rig()
+    all.one.fail(out)
+    await all.health.probeAll()
+    expect(await probedAt(all)).toEqual([1, 3, 7, 12, 17, 22, 27, 32, 37, 42, 47, 52, 57])
+  })
+
+  test('of a store that refuses us come no more often in the end than of one that is well', async () => {
+    const all = rig()
+    all.one.fail(error('STORE_DENIED'))
+    await all.health.probeAll()
+    expect(await probedAt(all)).toEqual([1, 3, 7, 15, 30, 45, 60])
+  })
+
+  test('come when the store wants them, if it says', async () => {
+    const all = rig()
+    all.one.fail(new GmsaError('STORE_UNAVAILABLE', 'throttled', { retryAfter: 20 }))
+    await all.health.probeAll()
+    expect(await probedAt(all)).toEqual([20, 40, 60])
+  })
+
+  test('come soon after a read without an answer, and at the pace of outages from then on', async () => {
+    const all = rig()
+    await all.health.probeAll()
+    await all.clock.advance(2_000)
+    all.one.fail(out)
+    all.health.note('one', out)
+    expect((await probedAt(all)).slice(0, 4)).toEqual([1, 2, 4, 8])
+  })
+
+  test('come when the rest is over that a store is given', async () => {
+    const all = rig()
+    await all.health.probeAll()
+    all.health.rests('one', 30_000)
+    all.health.rests('none', 1)
+    expect(await probedAt(all)).toEqual([30, 45, 60])
+  })
+
+  test.each([
+    ['nothing', undefined, 1],
+    ['a refusal', 'STORE_DENIED', 1],
+    ['an outage', 'STORE_UNAVAILABLE', 0],
+    ['a fault of ours', 'INTERNAL', 0],
+  ] as const)('that end with %s say whether the store answers', async (_what, code, answers) => {
+    const { health, one, onAnswer } = rig()
+    one.fail(code && error(code))
+    await health.probeAll()
+    expect(onAnswer.mock.calls.filter(([name]) => name === 'one')).toHaveLength(answers)
   })
 
   test('find a store that was out at the start within the second', async () => {

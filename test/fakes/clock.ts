@@ -47,7 +47,7 @@ export function movableClock(start = Date.UTC(2026, 0, 1)): MovableClock {
   }
 
   return {
-    now: () => wallAhead + monotonic,
+    now: () => Math.floor(wallAhead + monotonic),
     monotonic: () => monotonic,
     after: (ms, task) => add(ms, task),
     every: (ms, task) => add(ms, task, ms),
