@@ -131,7 +131,7 @@ class StoreBroker implements Broker {
     const reader = new Reader({ ...options, calls })
     this.health = health
     this.#reader = reader
-    this.#domainOf = makeDomainReader({ clock, timeout, serveStale: options.cache.serveStale })
+    this.#domainOf = makeDomainReader({ clock, calls, serveStale: options.cache.serveStale })
     this.#keyring = new Keyring({
       clock,
       log,
