@@ -87,7 +87,7 @@ export function readContext(kubeconfigs: readonly Kubeconfig[], chosen?: string)
 
 function parse({ path, text }: Kubeconfig): Document {
   const members = parseQuietly(text)
-  if (!members) throw invalid([`${path}: expected YAML or JSON`])
+  if (!members) throw invalid([`${path}: expected YAML or JSON, without aliases and tags`])
   return { path, members }
 }
 
