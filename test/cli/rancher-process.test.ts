@@ -125,7 +125,7 @@ describe("with the environment and the mounts of Rancher's DaemonSet, and nothin
       expect(await provider(running, object, headersOf)).toMatchObject({ status: expected, body: '' })
     }
     await expect(provider(running, 'test-secret', { cert: '', key: '' })).rejects.toThrow()
-    const warnings = running.lines.filter(({ level }) => level === 'warn' || level === 40).map(({ msg }) => String(msg))
+    const warnings = running.lines.filter(({ level }) => level === 'warn').map(({ msg }) => String(msg))
     expect(
       warnings.some((each) => each.includes(`may read the credential in any Secret of namespace ${NAMESPACE}`)),
     ).toBe(true)

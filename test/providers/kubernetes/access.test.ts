@@ -277,7 +277,7 @@ describe('a kubeconfig is refused, with the place of all that is wrong and no va
     [
       'a token that can not be sent',
       () => kubeconfigText(cluster(), { token: 'pa55 Kanari' }),
-      /expected a bearer token/,
+      /users\.reader\.token: expected a bearer token$/,
     ],
     [
       'a CA file that is missing',
