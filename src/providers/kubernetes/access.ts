@@ -70,9 +70,6 @@ export function findAccess(
 
 /** Of several files those that are missing are passed over, as kubectl does, but not all of them. */
 function byKubeconfig(files: Files, paths: readonly string[], chosen: string | undefined): FindAccess {
-  let known: { readonly texts: string; readonly context: KubeContext } | undefined
-
-  /** Read each time, parsed when it changed. */
   async function context(signal: AbortSignal): Promise<KubeContext> {
     const kubeconfigs: Kubeconfig[] = []
     for (const path of paths) {
@@ -80,9 +77,7 @@ function byKubeconfig(files: Files, paths: readonly string[], chosen: string | u
       if (text !== undefined) kubeconfigs.push({ path, text })
     }
     if (kubeconfigs.length === 0) throw missing(paths.join(', '))
-    const texts = JSON.stringify(kubeconfigs)
-    if (known?.texts !== texts) known = { texts, context: readContext(kubeconfigs, chosen) }
-    return known.context
+    return readContext(kubeconfigs, chosen)
   }
 
   return async (signal) => {
