@@ -23,7 +23,6 @@ providers: { local: { type: file, directory: secrets } }
 accounts:
   svc: { provider: local }
 `
-const TYPES = PROVIDER_TYPES.map(({ type }) => type).join(', ')
 const ACCOUNT = "an account name: lower-case letters, digits, inner dashes and dots, 253 characters at most; or '*'"
 const PERMISSION = 'credential, keys, keytab, managed-password, credential-spec or admin'
 const NAMESPACE =
@@ -121,7 +120,7 @@ accounts:
 `,
     problems: [
       '3:14: providers.a.type: unknown provider type, did you mean file?',
-      `4:14: providers.b.type: unknown provider type: this build has ${TYPES}`,
+      `4:14: providers.b.type: unknown provider type: this build has ${PROVIDER_TYPES.map(({ type }) => type).join(', ')}`,
       '5:3: providers.c.type: required: expected text',
       '6:14: providers.d.type: expected text: put it in quotes',
       '7:6: providers.e: expected a mapping of type',

@@ -73,7 +73,7 @@ function byKubeconfig(files: Files, paths: readonly string[], chosen: string | u
   async function context(signal: AbortSignal): Promise<KubeContext> {
     const kubeconfigs: Kubeconfig[] = []
     for (const path of paths) {
-      const text = await files.secret(path, signal, MAX_KUBECONFIG)
+      const text = await files.secret(path, signal)
       if (text !== undefined) kubeconfigs.push({ path, text })
     }
     if (kubeconfigs.length === 0) throw missing(paths.join(', '))
@@ -100,15 +100,14 @@ interface Files {
   /** A file without secrets. */
   public(path: string, hint?: string): Promise<string>
   /** One with, under the rules for such files; undefined where there is none. */
-  secret(path: string, signal: AbortSignal, maxBytes?: number): Promise<string | undefined>
+  secret(path: string, signal: AbortSignal): Promise<string | undefined>
   required(path: string, signal: AbortSignal, hint?: string): Promise<string>
   token(path: string, signal: AbortSignal, hint?: string): Promise<Secret>
 }
 
 function openFiles(allowReadable: boolean, log: Log): Files {
-  const files = new SecretFiles('/', allowReadable, log)
-  const secret: Files['secret'] = (path, signal, maxBytes) =>
-    files.read(dirname(path), basename(path), signal, maxBytes)
+  const files = new SecretFiles('/', allowReadable, log, MAX_KUBECONFIG)
+  const secret: Files['secret'] = (path, signal) => files.read(dirname(path), basename(path), signal)
   async function required(path: string, signal: AbortSignal, hint?: string): Promise<string> {
     const text = await secret(path, signal)
     if (text === undefined) throw missing(path, hint)
