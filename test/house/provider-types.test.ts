@@ -4,8 +4,8 @@ import { files, text } from './source.ts'
 
 /**
  * Adding a type costs three files (its folder's index.ts, its test, its page) and a line: these tests count them.
- * Here are the only files outside a type's own folder that may name a type, and why. Whatever else follows from a type (its options
- * in the configuration, health, metrics, `check`, the tables of the documentation) follows from the list of all types.
+ * Here are the only files outside a type's own folder that may name it, and why. All else (its options in the
+ * configuration, health, metrics, `check`, the tables of the documentation) follows from the list of all types.
  */
 const MAY_NAME: readonly { readonly source: string; readonly type: string; readonly because: string }[] = [
   { source: 'src/cli/rancher-mode.ts', type: 'kubernetes', because: 'Rancher mode is a configuration of that type' },
