@@ -19,8 +19,8 @@ const MAY_NAME: readonly { readonly source: string; readonly type: string; reado
 const LIST = 'src/providers/index.ts'
 const types = PROVIDER_TYPES.map(({ type }) => type)
 
-/** Names of members and of kinds of material, too: as a literal they count only where they say which type. */
-const WORDS = ['file', 'kds-root-key']
+/** Names of other things as well (members, kinds of material, formats): as a literal they count only after `type:`. */
+const WORDS = ['file', 'kds-root-key', 'kubernetes']
 
 /** The lines of `source` that name a type: imports from its folder and, above the providers, its name as a literal. */
 function naming(source: string, path: string, type: string): string[] {
