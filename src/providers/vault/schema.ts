@@ -41,11 +41,9 @@ const authOptions = {
  */
 function ruleOf(method: Method): object {
   const { takes, needs } = METHODS[method]
-  const foreign = Object.keys(authOptions).filter((name) => !['method', 'mount', ...takes].includes(name))
-  return {
-    if: isNot(method),
-    else: { type: 'object', properties: Object.fromEntries(foreign.map((name) => [name, false])), required: needs },
-  }
+  const others = Object.keys(authOptions).filter((name) => !['method', 'mount'].includes(name))
+  const properties = Object.fromEntries(others.map((name) => [name, takes.includes(name)]))
+  return { if: isNot(method), else: { type: 'object', properties, required: needs } }
 }
 
 function isNot(method: Method): object {
