@@ -2,10 +2,10 @@ import { spawnSync } from 'node:child_process'
 import { appendFileSync, existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { expect } from 'vitest'
-import { debianRelease } from '../../scripts/setup-debian.ts'
+import { debianRelease, pythonProgramFolders } from '../../scripts/setup-debian.ts'
 
 /** The real tools a test can ask for. */
-export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi'
+export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi' | 'openbao'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
@@ -16,11 +16,13 @@ const programs: Record<Tool, readonly string[]> = {
   curl: ['curl'],
   'ldap-utils': ['ldapsearch', 'ldapwhoami'],
   gssapi: ['python3'],
+  openbao: ['bao'],
 }
 
-/** The file of a program on PATH or in the system's own folders, or undefined. */
+/** The file of a program on PATH, in the system's own folders or where the set-up puts it, or undefined. */
 export function program(name: string): string | undefined {
-  const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/usr/bin', '/sbin', '/bin']
+  const system = ['/usr/sbin', '/usr/bin', '/sbin', '/bin']
+  const folders = [...(process.env['PATH'] ?? '').split(delimiter), ...system, ...pythonProgramFolders]
   return folders.map((folder) => join(folder, name)).find((file) => existsSync(file))
 }
 
