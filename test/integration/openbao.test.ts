@@ -1,6 +1,6 @@
 import { createSign, generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -382,7 +382,7 @@ function serviceAccount(namespace: string, name: string) {
 /** As much of a Kubernetes API server as reviews tokens: it believes every one but those with a claim `unknown`. */
 async function startTokenReview() {
   const seen: string[] = []
-  const server = createServer(async (request, response) => {
+  const review = async (request: IncomingMessage) => {
     seen.push(`${request.method} ${request.url}`)
     let body = ''
     for await (const chunk of request) body += chunk
@@ -390,8 +390,11 @@ async function startTokenReview() {
     const { sub, unknown } = JSON.parse(Buffer.from(token.split('.')[1], 'base64url').toString())
     const user = { username: sub, uid: '5ca1ab1e', groups: ['system:serviceaccounts'] }
     const status = unknown ? { authenticated: false } : { authenticated: true, user, audiences: ['bao'] }
+    return JSON.stringify({ apiVersion: 'authentication.k8s.io/v1', kind: 'TokenReview', status })
+  }
+  const server = createServer((request, response) => {
     response.writeHead(201, { 'content-type': 'application/json' })
-    response.end(JSON.stringify({ apiVersion: 'authentication.k8s.io/v1', kind: 'TokenReview', status }))
+    void review(request).then((answer) => response.end(answer))
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')

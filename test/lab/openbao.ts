@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import type { IncomingMessage } from 'node:http'
 import { request } from 'node:https'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -67,12 +68,7 @@ export async function startOpenBao(): Promise<OpenBao> {
         headers,
         agent: false,
       }
-      const sent = request(options, async (response) => {
-        const chunks: Buffer[] = []
-        for await (const chunk of response) chunks.push(chunk)
-        const text = Buffer.concat(chunks).toString()
-        resolve({ status: response.statusCode ?? 0, body: text === '' ? {} : JSON.parse(text) })
-      })
+      const sent = request(options, (response) => void readAnswer(response).then(resolve, reject))
       sent.on('error', reject)
       sent.end(body && JSON.stringify(body))
     })
@@ -120,6 +116,13 @@ export async function startOpenBao(): Promise<OpenBao> {
     await stop()
     throw error
   }
+}
+
+async function readAnswer(response: IncomingMessage): Promise<Answer> {
+  const chunks: Buffer[] = []
+  for await (const chunk of response) chunks.push(chunk)
+  const text = Buffer.concat(chunks).toString()
+  return { status: response.statusCode ?? 0, body: text === '' ? {} : JSON.parse(text) }
 }
 
 async function freePort(): Promise<number> {
