@@ -137,7 +137,7 @@ function outage(answer: StoreAnswer, server: string, what: string): GmsaError {
 
 /** What the health endpoint says by its status of a server that serves nothing. */
 const HEALTH: Readonly<Record<number, Omit<Meaning, 'reason'>>> = {
-  429: { meaning: 'is a standby, and does not reach or ask its active node' },
+  429: { meaning: 'is a standby that does not forward to its active node' },
   472: { meaning: 'is a secondary for disaster recovery, which serves nothing' },
   473: { meaning: 'is a performance standby' },
   474: { meaning: 'is a standby that does not reach its active node' },

@@ -27,7 +27,9 @@ export function tokenSource(api: Api, auth: AuthOptions, shows: Shows, clock: Cl
     const path = `auth/${mount}/login`
     const answer = await api.send({ method: 'POST', path, body, signal })
     if (answer.status !== 200) throw logInError(answer, api.server, path)
-    return parseGrant(answer.body) ?? Promise.reject(strangeAnswer(api.server, path))
+    const grant = parseGrant(answer.body)
+    if (!grant) throw strangeAnswer(api.server, path)
+    return grant
   }
 
   /** The token of the file, with what the server says of it; a policy may forbid us to ask. */
@@ -61,7 +63,9 @@ export function tokenSource(api: Api, auth: AuthOptions, shows: Shows, clock: Cl
     async renew(token, signal) {
       const answer = await api.send({ method: 'POST', path: RENEW, token, body: {}, signal })
       if (answer.status !== 200) throw logInError(answer, api.server, RENEW)
-      return parseLease(membersOf(membersOf(answer.body)['auth']))
+      const { auth: renewed } = membersOf(answer.body)
+      if (typeof renewed !== 'object' || renewed === null) throw strangeAnswer(api.server, RENEW)
+      return parseLease(membersOf(renewed))
     },
     async revoke(token, signal) {
       await api.send({ method: 'POST', path: REVOKE, token, body: {}, signal })

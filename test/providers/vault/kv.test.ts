@@ -191,7 +191,7 @@ describe('the probe', () => {
   })
 
   test.each([
-    [429, 'is a standby'],
+    [429, 'is a standby that does not forward'],
     [472, 'disaster recovery'],
     [474, 'does not reach its active node'],
     [501, 'is not initialized'],

@@ -290,6 +290,24 @@ describe('the life of a token', () => {
     expect(vault.logIns()).toBe(1)
   })
 
+  test('is not taken for renewed by an answer that is none: it is tried again, and said so once', async () => {
+    const clock = movableClock()
+    const { vault, lines, read } = await start({}, clock)
+    await read()
+    vault.server.fail('not-json', ({ path }) => path.endsWith('renew-self'))
+    for (const [index, seconds] of [2_400, 400, 270].entries()) {
+      await clock.advance(seconds * 1_000)
+      await vi.waitFor(() => expect(lines).toHaveLength(index + 1))
+    }
+    expect(lines.map(({ level }) => level)).toEqual(['warn', 'debug', 'debug'])
+    expect(lines[0]).toMatchObject({ provider: 'vault', code: 'STORE_UNAVAILABLE', reason: 'protocol' })
+    vault.server.fail()
+    await clock.advance(180_000)
+    await vi.waitFor(() => expect(vault.requests('auth/token/renew-self')).toBe(4))
+    expect(await read()).toBe(GOOD.password)
+    expect(vault.logIns()).toBe(1)
+  })
+
   test('ends at its greatest age: a log-in follows before that, and the old one is given back', async () => {
     const clock = movableClock()
     const { vault, read } = await start({}, clock)
