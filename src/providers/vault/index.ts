@@ -1,11 +1,11 @@
 import { GmsaError } from '../../base/errors.ts'
 import type { Secret } from '../../base/secret.ts'
 import { defineProvider } from '../define.ts'
-import { openStoreHttp } from '../http.ts'
+import { membersOf, openStoreHttp } from '../http.ts'
 import type { Provider, ProviderContext } from '../provider.ts'
 import { fromRecords } from '../records.ts'
 import { type Api, openApi } from './api.ts'
-import { healthError, isAboutPolicy, requestError } from './causes.ts'
+import { healthError, isAboutPolicy, requestError, strangeAnswer } from './causes.ts'
 import { type Ask, openKv } from './kv.ts'
 import { openLogIn, openTls } from './log-in.ts'
 import { accountSchema, type Options, schema } from './schema.ts'
@@ -58,7 +58,9 @@ export async function openVault(
   async function probe(signal: AbortSignal): Promise<void> {
     const answer = await ask(LOOKUP, signal)
     // A policy that forbids us to ask is an answer too: the server knows the token.
-    if (answer.status !== 200 && !isAboutPolicy(answer)) throw requestError(answer, api.server, LOOKUP)
+    const forbidden = isAboutPolicy(answer)
+    if (answer.status !== 200 && !forbidden) throw requestError(answer, api.server, LOOKUP)
+    if (!forbidden && membersOf(answer.body)['data'] === undefined) throw strangeAnswer(api.server, LOOKUP)
     await kv.version(signal)
   }
   const kv = openKv({ ask, server: api.server, mount, prefix, version: kvVersion, clock })

@@ -144,6 +144,15 @@ describe('the path of a secret', () => {
     const error = await failure(read(), 'STORE_DENIED')
     expect(error.hint).toContain('path "kv/data/one" { capabilities = ["read"] }')
     expect(vault.logIns()).toBe(1)
+    expect(vault.requests('auth/token/lookup-self')).toBe(0)
+  })
+
+  test('is refused all the same in words that leave open whether the token is known: it is looked up', async () => {
+    const { vault, read } = await start()
+    vault.server.fail({ status: 403, body: { errors: ['no'] } }, ({ path }) => path.includes('/kv/data/'))
+    await failure(read(), 'STORE_DENIED')
+    expect(vault.requests('auth/token/lookup-self')).toBe(1)
+    expect(vault.logIns()).toBe(1)
   })
 })
 
@@ -188,6 +197,14 @@ describe('the probe', () => {
     expect((await failure(rig.read(), 'STORE_UNAVAILABLE')).message).toContain('is sealed')
     rig.vault.ail()
     await probe(rig)
+  })
+
+  test('is not content with a page for people, whose health it does not ask', async () => {
+    const rig = await start()
+    await probe(rig)
+    rig.vault.server.fail('not-json')
+    expect(await failure(probe(rig), 'STORE_UNAVAILABLE')).toMatchObject({ reason: 'protocol' })
+    expect(rig.vault.requests('sys/health')).toBe(0)
   })
 
   test.each([

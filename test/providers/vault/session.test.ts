@@ -269,6 +269,18 @@ describe('a refusal', () => {
   })
 })
 
+test('a token that dies of age makes up for one that died early: the next early death is the first again', async () => {
+  const { clock, source, replace, token } = openRig()
+  source.alive = false
+  expect(await replace()).toBe('t2')
+  await clock.advance(61 * SECOND)
+  expect(await replace()).toBe('t3')
+  // As after the first one: at once.
+  expect(await replace()).toBe('t4')
+  expect(await token()).toBe('t4')
+  await failure(replace(), 'STORE_DENIED')
+})
+
 describe('a log-in', () => {
   test('goes on for the others when the one who began it gives up', async () => {
     const { source, token } = openRig()
