@@ -18,6 +18,7 @@ const otherPackages = [
   'faketime',
   'krb5-user',
   'python3-gssapi',
+  'python3-venv',
   'ldap-utils',
   'mono-mcs',
   'mono-runtime',
@@ -41,7 +42,7 @@ interface Output {
 }
 
 /** Runs one command without a terminal, its output into `log`, and ends it after `limit` ms. */
-function run(command: string, args: readonly string[], log?: string, limit = minute): Promise<Output> {
+export function run(command: string, args: readonly string[], log?: string, limit = minute): Promise<Output> {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -202,11 +203,12 @@ async function disable(units: readonly string[], log: string): Promise<void> {
 const present = (unit: string) =>
   ['/lib/systemd/system', '/usr/lib/systemd/system'].some((folder) => existsSync(join(folder, `${unit}.service`)))
 
+/** Whether this machine was offered for installing what the tests need. */
+export const isOffered = (): boolean => process.env['CI'] === 'true' || process.env['GMSA_TEST_INSTALL'] === '1'
+
 /** Why this machine is none of ours to change, or undefined where it is. */
 function refusal(): string | undefined {
-  if (process.env['CI'] !== 'true' && process.env['GMSA_TEST_INSTALL'] !== '1') {
-    return 'packages are installed only with CI=true or GMSA_TEST_INSTALL=1'
-  }
+  if (!isOffered()) return 'packages are installed only with CI=true or GMSA_TEST_INSTALL=1'
   if (process.getuid?.() !== 0) return 'packages are installed only as root'
   if (debianRelease()?.id !== 'debian') return 'packages are installed only on Debian'
   return undefined

@@ -33,6 +33,10 @@ export function checkSchema(document: unknown, schema: ObjectSchema, origins: Or
         add([...path, name], `expected ${grammar}`, origins.key([...path, name]))
         break
       }
+      // An option that another one beside it rules out.
+      case 'false schema':
+        add(path, 'does not go with the options beside it', origins.key(path))
+        break
       default:
         add(path, mismatch(valueAt(document, path), schemaAt(schema, path)))
     }
@@ -63,8 +67,9 @@ function violations(document: unknown, schema: ObjectSchema): Violation[] {
   return partsOf(document, schema, []).flatMap(({ path, schema: part }) => {
     const validate = ajv.compile(part)
     validate(valueAt(document, path))
-    // An error with a property name is what `propertyNames` wants of that name; its own error follows.
-    const errors = (validate.errors ?? []).filter(({ propertyName }) => propertyName === undefined)
+    // An error with a property name is what `propertyNames` wants of that name, and `if` only repeats that a condition's
+    // part failed: their own errors stand beside them.
+    const errors = (validate.errors ?? []).filter((each) => each.propertyName === undefined && each.keyword !== 'if')
     return errors.map(({ instancePath, keyword, params }) => {
       return { path: toPath(path, instancePath, document), keyword, params }
     })

@@ -4,6 +4,7 @@ import { ACCOUNT_NAME_PATTERN, NAMESPACE_PATTERN } from '../gmsa/account-name.ts
 import { PERMISSIONS } from '../gmsa/material.ts'
 import { ACCOUNT_OPTIONS, DOMAIN_PATTERN, SAM_ACCOUNT_NAME_PATTERN, SPN_PATTERN } from '../providers/account-options.ts'
 import type { ObjectSchema, ProviderType } from '../providers/define.ts'
+import { ADDRESS_PATTERN, NAMES_PATTERN } from '../providers/http.ts'
 import { asRecord, own } from './config-document.ts'
 
 /** Names of providers become metric labels and segments of environment variables. */
@@ -30,6 +31,8 @@ export const GRAMMARS: ReadonlyMap<string, string> = new Map([
   [SAM_ACCOUNT_NAME_PATTERN, 'a sAMAccountName such as web01$, with the $ at its end'],
   [DOMAIN_PATTERN, 'the DNS name of a domain such as ad.example.com'],
   [SPN_PATTERN, 'a service principal name such as HTTP/web01.ad.example.com'],
+  [ADDRESS_PATTERN, 'an address such as https://store.example.com:8200'],
+  [NAMES_PATTERN, 'a name, or several with slashes between them, without blanks'],
 ])
 
 /** A mapping that takes these options and no other. */

@@ -111,7 +111,7 @@ accounts:
     text: `tls: { certificate: tls.crt, key: tls.key, clientCa: ca.crt }
 providers:
   a: { type: fil, whatever: 1 }
-  b: { type: vault }
+  b: { type: consul }
   c: { directory: x }
   d: { type: 7 }
   e: file

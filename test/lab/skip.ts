@@ -3,9 +3,20 @@ import { appendFileSync, existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { expect } from 'vitest'
 import { debianRelease } from '../../scripts/setup-debian.ts'
+import { openBao } from '../../scripts/setup-openbao.ts'
 
 /** The real tools a test can ask for. */
-export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi' | 'dns'
+export type Tool =
+  | 'samba'
+  | 'krb5'
+  | 'prometheus'
+  | 'mono'
+  | 'openssl'
+  | 'curl'
+  | 'ldap-utils'
+  | 'gssapi'
+  | 'dns'
+  | 'openbao'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
@@ -17,6 +28,7 @@ const programs: Record<Tool, readonly string[]> = {
   'ldap-utils': ['ldapsearch', 'ldapwhoami'],
   gssapi: ['python3'],
   dns: ['dnsmasq'],
+  openbao: [],
 }
 
 /** The file of a program on PATH or in the system's own folders, or undefined. */
@@ -44,6 +56,7 @@ export function lack(tool: Tool): string | undefined {
   const missing = programs[tool].filter((name) => !program(name))
   if (missing.length > 0) return `${missing.join(', ')} not found`
   if (tool === 'gssapi') return gssapiProblem()
+  if (tool === 'openbao') return existsSync(openBao) ? undefined : 'not in .lab, where npm test puts it in CI'
   return tool === 'samba' ? sambaProblem() : undefined
 }
 
