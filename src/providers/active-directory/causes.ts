@@ -16,12 +16,7 @@ import {
   UnwillingToPerformError,
 } from 'ldapts'
 import { type ErrorCode, GmsaError, type Reason } from '../../base/errors.ts'
-
-interface Cause {
-  readonly reason: Reason
-  readonly meaning: string
-  readonly hint: string
-}
+import { type Cause, CLOSED, connectionCause, SILENT } from '../connection-causes.ts'
 
 /** What `data XXX` in a refused bind means: the Windows error code in hexadecimal ([MS-ERREF] 2.2). */
 const BIND_CAUSES: Readonly<Record<string, Cause>> = {
@@ -73,70 +68,9 @@ const BIND_CAUSES: Readonly<Record<string, Cause>> = {
   },
 }
 
-const UNKNOWN_CA: Cause = {
-  reason: 'unknown-ca',
-  meaning: 'its certificate comes from a CA that is not trusted here',
-  hint: "give the CA's certificate: `ca` of the provider, --ca of doctor",
-}
-const OUT_OF_DATE: Cause = {
-  reason: 'unknown-ca',
-  meaning: 'its certificate is not valid at this time',
-  hint: "renew the domain controller's certificate, or set the clock of this machine",
-}
-const REFUSED: Cause = {
-  reason: 'refused',
-  meaning: 'it refuses the connection',
-  hint: 'check the address, the port and that LDAPS is on',
-}
-const NO_ROUTE: Cause = {
-  reason: 'refused',
-  meaning: 'there is no way to it',
-  hint: 'check the address and the routes',
-}
-const CLOSED: Cause = {
-  reason: 'refused',
-  meaning: 'it closes the connection',
-  hint: 'check that port and transport fit together: ldaps 636, starttls 389',
-}
-const SILENT: Cause = {
-  reason: 'hang',
-  meaning: 'it does not answer',
-  hint: 'check the address and the firewall',
-}
-const NO_NAME: Cause = {
-  reason: 'not-found',
-  meaning: 'its name is not known',
-  hint: 'check the name and the DNS servers',
-}
-
-const CONNECTION_CAUSES: Readonly<Record<string, Cause>> = {
-  ERR_TLS_CERT_ALTNAME_INVALID: {
-    reason: 'name-mismatch',
-    meaning: 'its certificate is for another name',
-    hint: 'use the name in the certificate',
-  },
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNKNOWN_CA,
-  SELF_SIGNED_CERT_IN_CHAIN: UNKNOWN_CA,
-  DEPTH_ZERO_SELF_SIGNED_CERT: UNKNOWN_CA,
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNKNOWN_CA,
-  UNABLE_TO_GET_ISSUER_CERT: UNKNOWN_CA,
-  CERT_SIGNATURE_FAILURE: UNKNOWN_CA,
-  CERT_HAS_EXPIRED: OUT_OF_DATE,
-  CERT_NOT_YET_VALID: OUT_OF_DATE,
-  ECONNREFUSED: REFUSED,
-  EHOSTUNREACH: NO_ROUTE,
-  ENETUNREACH: NO_ROUTE,
-  ECONNRESET: CLOSED,
-  EPIPE: CLOSED,
-  ENOTFOUND: NO_NAME,
-  EAI_AGAIN: NO_NAME,
-  ETIMEDOUT: SILENT,
-}
-
 /** Errors of the LDAP library for a connection that ended have no code, only a text. */
 const LOST = /^(?:Connection closed before|Socket error|Socket connection not established)/
 const TIMED_OUT = /timed? ?out/i
-const TLS_FAULT = /^(?:EPROTO$|ERR_SSL_|ERR_OSSL_|ERR_TLS_)/
 
 /**
  * An error of the LDAP library as one of ours. The causes are kept: their texts are the server's diagnosis and may hold
@@ -158,16 +92,7 @@ export function directoryError(error: unknown, host: string): GmsaError {
 function causeOf(code: string, message: string): Cause | undefined {
   if (TIMED_OUT.test(message)) return SILENT
   if (LOST.test(message)) return CLOSED
-  return CONNECTION_CAUSES[code] ?? (TLS_FAULT.test(code) ? badTls(code) : undefined)
-}
-
-/** What OpenSSL says of a peer that speaks no TLS, and of files that hold no PEM. Never what stands in them. */
-function badTls(code: string): Cause {
-  return {
-    reason: 'protocol',
-    meaning: `TLS fails: ${code}`,
-    hint: 'check that port and transport fit together, and the PEM files of ca, certificate and key',
-  }
+  return connectionCause(code)
 }
 
 /** No answer within the time there was for this server. */

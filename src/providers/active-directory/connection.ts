@@ -1,6 +1,7 @@
 import { connect, isIP, type Socket } from 'node:net'
-import { type ConnectionOptions, connect as connectTls, getCACertificates } from 'node:tls'
+import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { Client } from 'ldapts'
+import { systemRoots } from '../system-roots.ts'
 
 export type Transport = 'ldaps' | 'starttls'
 
@@ -81,10 +82,4 @@ export function openConnection({ host, port, transport, tls, timeout }: Link): C
       for (const socket of sockets) socket.destroy()
     },
   }
-}
-
-/** The roots of the operating system, where companies put their own; the runtime's where it has none. */
-function systemRoots(): string[] {
-  const roots = getCACertificates('system')
-  return roots.length > 0 ? roots : getCACertificates('default')
 }
