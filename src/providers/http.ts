@@ -128,7 +128,8 @@ export function membersOf(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : {}
 }
 
-function checkAddress(name: string, address: string): URL {
+/** The address of a store: https, or plain http on loopback, and nothing but host and path. Throws CONFIG_INVALID. */
+export function checkAddress(name: string, address: string): URL {
   const bad = (expected: string) => new GmsaError('CONFIG_INVALID', `providers.${name}: expected ${expected}`)
   const url = URL.parse(address)
   if (!url || !['https:', 'http:'].includes(url.protocol)) throw bad('an address such as https://store.example.com')

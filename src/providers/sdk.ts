@@ -1,0 +1,139 @@
+import type { Clock } from '../base/clock.ts'
+import { GmsaError } from '../base/errors.ts'
+import { type Cause, connectionCause } from './connection-causes.ts'
+import { readCa } from './system-roots.ts'
+
+/** What stores have in common that are asked through their vendor's own library. */
+
+/**
+ * Loads a library that a slim installation is without. Rejects with CONFIG_INVALID that names the packages to add.
+ * `load` is a dynamic import, so that nobody pays for a library whose store is not configured.
+ */
+export async function importSdk<T>(provider: string, packages: readonly string[], load: () => Promise<T>): Promise<T> {
+  try {
+    return await load()
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'ERR_MODULE_NOT_FOUND' && code !== 'MODULE_NOT_FOUND') throw error
+    const names = packages.join(' ')
+    throw new GmsaError('CONFIG_INVALID', `providers.${provider}: this installation is without ${names}`, {
+      hint: `add it with npm install ${names}, or install without --omit=optional`,
+    })
+  }
+}
+
+/** `work`, unless the signal ends first: not every step of a library heeds one. */
+export async function untilAborted<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  signal.throwIfAborted()
+  const { promise: ended, reject } = Promise.withResolvers<never>()
+  const end = () => reject(signal.reason)
+  signal.addEventListener('abort', end, { once: true })
+  try {
+    return await Promise.race([work(), ended])
+  } catch (error) {
+    signal.throwIfAborted()
+    throw error
+  } finally {
+    signal.removeEventListener('abort', end)
+  }
+}
+
+/** What ended a connection, wherever in the chain of errors the library has put it. */
+export function causeOf(thrown: unknown, depth = 5): Cause | undefined {
+  if (typeof thrown !== 'object' || thrown === null || depth === 0) return undefined
+  const { code, cause } = thrown as NodeJS.ErrnoException
+  return (typeof code === 'string' ? connectionCause(code) : undefined) ?? causeOf(cause, depth - 1)
+}
+
+export interface ClientsOptions<C> {
+  /** Path of a PEM file, read before each call: a client is for what stands in it. */
+  readonly ca: string | undefined
+  readonly make: (ca: string | undefined) => C
+  readonly close?: (client: C) => void
+  /**
+   * What helps against an error: `renew` where what the client shows of itself is no longer taken, `again` where the
+   * client has learnt from the error.
+   */
+  readonly remedy: (error: unknown) => 'renew' | 'again' | undefined
+  readonly clock: Pick<Clock, 'monotonic'>
+}
+
+/** The client of a library, made anew when the CA file changes or the store no longer takes its credentials. */
+export interface Clients<C> {
+  /** Runs `work` with the client of now, and once more where there is a remedy for its error. */
+  use<T>(work: (client: C) => Promise<T>): Promise<T>
+  close(): void
+}
+
+interface Held<C> {
+  readonly client: C
+  readonly ca: string | undefined
+  uses: number
+}
+
+/** A store that refuses us for good is not asked twice each time: new credentials are looked for no more often, in ms. */
+const RENEWAL_PAUSE = 5_000
+
+/**
+ * Libraries keep credentials until the time they are said to end, by a wall clock that may be wrong, and some for ever:
+ * only a new client looks again. An old one is closed when its last call has ended.
+ */
+export function renewableClients<C>({ ca, make, close = () => {}, remedy, clock }: ClientsOptions<C>): Clients<C> {
+  const clients = new Set<Held<C>>()
+  let current: Held<C> | undefined
+  let renewedAt = Number.NEGATIVE_INFINITY
+
+  async function hold(): Promise<Held<C>> {
+    const pem = ca === undefined ? undefined : await readCa(ca)
+    if (current && current.ca === pem) return current
+    retire()
+    current = { client: make(pem), ca: pem, uses: 0 }
+    clients.add(current)
+    return current
+  }
+
+  function retire(): void {
+    const old = current
+    current = undefined
+    if (old) closeUnused(old)
+  }
+
+  function closeUnused(held: Held<C>): void {
+    if (held === current || held.uses > 0 || !clients.delete(held)) return
+    close(held.client)
+  }
+
+  async function run<T>(held: Held<C>, work: (client: C) => Promise<T>): Promise<T> {
+    held.uses += 1
+    try {
+      return await work(held.client)
+    } catch (error) {
+      if (held === current && remedy(error) === 'renew' && clock.monotonic() - renewedAt >= RENEWAL_PAUSE) {
+        renewedAt = clock.monotonic()
+        retire()
+      }
+      throw error
+    } finally {
+      held.uses -= 1
+      closeUnused(held)
+    }
+  }
+
+  return {
+    async use(work) {
+      const held = await hold()
+      try {
+        return await run(held, work)
+      } catch (error) {
+        const helps = remedy(error)
+        if (helps === undefined || (helps === 'renew' && held === current)) throw error
+        return await run(await hold(), work)
+      }
+    },
+    close() {
+      current = undefined
+      for (const { client } of clients) close(client)
+      clients.clear()
+    },
+  }
+}
