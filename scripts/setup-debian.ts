@@ -17,6 +17,7 @@ const otherPackages = [
   'faketime',
   'krb5-user',
   'python3-gssapi',
+  'python3-venv',
   'ldap-utils',
   'mono-mcs',
   'mono-runtime',
@@ -40,7 +41,7 @@ interface Output {
 }
 
 /** Runs one command without a terminal, its output into `log`, and ends it after `limit` ms. */
-function run(command: string, args: readonly string[], log?: string, limit = minute): Promise<Output> {
+export function run(command: string, args: readonly string[], log?: string, limit = minute): Promise<Output> {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -202,10 +203,11 @@ const present = (unit: string) =>
   ['/lib/systemd/system', '/usr/lib/systemd/system'].some((folder) => existsSync(join(folder, `${unit}.service`)))
 
 /** Why this machine is none of ours to change, or undefined where it is. */
+/** Whether this machine was offered for installing what the tests need. */
+export const isOffered = (): boolean => process.env['CI'] === 'true' || process.env['GMSA_TEST_INSTALL'] === '1'
+
 function refusal(): string | undefined {
-  if (process.env['CI'] !== 'true' && process.env['GMSA_TEST_INSTALL'] !== '1') {
-    return 'packages are installed only with CI=true or GMSA_TEST_INSTALL=1'
-  }
+  if (!isOffered()) return 'packages are installed only with CI=true or GMSA_TEST_INSTALL=1'
   if (process.getuid?.() !== 0) return 'packages are installed only as root'
   if (debianRelease()?.id !== 'debian') return 'packages are installed only on Debian'
   return undefined

@@ -3,9 +3,10 @@ import { appendFileSync, existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { expect } from 'vitest'
 import { debianRelease } from '../../scripts/setup-debian.ts'
+import { motoServer } from '../../scripts/setup-moto.ts'
 
 /** The real tools a test can ask for. */
-export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi'
+export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi' | 'moto'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
@@ -16,6 +17,7 @@ const programs: Record<Tool, readonly string[]> = {
   curl: ['curl'],
   'ldap-utils': ['ldapsearch', 'ldapwhoami'],
   gssapi: ['python3'],
+  moto: [],
 }
 
 /** The file of a program on PATH or in the system's own folders, or undefined. */
@@ -43,6 +45,7 @@ export function lack(tool: Tool): string | undefined {
   const missing = programs[tool].filter((name) => !program(name))
   if (missing.length > 0) return `${missing.join(', ')} not found`
   if (tool === 'gssapi') return gssapiProblem()
+  if (tool === 'moto') return existsSync(motoServer) ? undefined : 'not in .lab, where npm test puts it in CI'
   return tool === 'samba' ? sambaProblem() : undefined
 }
 
