@@ -1,7 +1,7 @@
+import { createHash } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
 import { GmsaError } from '../base/errors.ts'
 import { type Cause, connectionCause } from './connection-causes.ts'
-import { readCa } from './system-roots.ts'
 
 /** What stores have in common that are asked through their vendor's own library. */
 
@@ -45,11 +45,11 @@ export function causeOf(thrown: unknown, depth = 5): Cause | undefined {
   return (typeof code === 'string' ? connectionCause(code) : undefined) ?? causeOf(cause, depth - 1)
 }
 
-export interface ClientsOptions<C> {
-  /** Path of a PEM file, read before each call: a client is for what stands in it. */
-  readonly ca: string | undefined
-  readonly make: (ca: string | undefined) => C
-  readonly close?: (client: C) => void
+export interface ClientsOptions<C, M> {
+  /** What a client is made of: asked before each call, so that files can change. Another answer means another client. */
+  readonly material: (signal: AbortSignal) => Promise<M>
+  readonly make: (material: M) => C
+  readonly close: (client: C) => void
   /**
    * What helps against an error: `renew` where what the client shows of itself is no longer taken, `again` where the
    * client has learnt from the error.
@@ -58,16 +58,17 @@ export interface ClientsOptions<C> {
   readonly clock: Pick<Clock, 'monotonic'>
 }
 
-/** The client of a library, made anew when the CA file changes or the store no longer takes its credentials. */
+/** The client of a library, made anew when what it is made of changes or the store no longer takes its credentials. */
 export interface Clients<C> {
-  /** Runs `work` with the client of now, and once more where there is a remedy for its error. */
-  use<T>(work: (client: C) => Promise<T>): Promise<T>
+  /** Runs `work` with the client of now, and once more where there is a remedy for its error. Ends with the signal. */
+  use<T>(signal: AbortSignal, work: (client: C) => Promise<T>): Promise<T>
   close(): void
 }
 
 interface Held<C> {
   readonly client: C
-  readonly ca: string | undefined
+  /** Digest of what it was made of. */
+  readonly of: string
   uses: number
 }
 
@@ -78,16 +79,18 @@ const RENEWAL_PAUSE = 5_000
  * Libraries keep credentials until the time they are said to end, by a wall clock that may be wrong, and some for ever:
  * only a new client looks again. An old one is closed when its last call has ended.
  */
-export function renewableClients<C>({ ca, make, close = () => {}, remedy, clock }: ClientsOptions<C>): Clients<C> {
+export function renewableClients<C, M>(options: ClientsOptions<C, M>): Clients<C> {
+  const { material, make, close, remedy, clock } = options
   const clients = new Set<Held<C>>()
   let current: Held<C> | undefined
   let renewedAt = Number.NEGATIVE_INFINITY
 
-  async function hold(): Promise<Held<C>> {
-    const pem = ca === undefined ? undefined : await readCa(ca)
-    if (current && current.ca === pem) return current
+  async function hold(signal: AbortSignal): Promise<Held<C>> {
+    const made = await material(signal)
+    const of = createHash('sha256').update(JSON.stringify(made)).digest('base64')
+    if (current?.of === of) return current
     retire()
-    current = { client: make(pem), ca: pem, uses: 0 }
+    current = { client: make(made), of, uses: 0 }
     clients.add(current)
     return current
   }
@@ -103,10 +106,10 @@ export function renewableClients<C>({ ca, make, close = () => {}, remedy, clock 
     close(held.client)
   }
 
-  async function run<T>(held: Held<C>, work: (client: C) => Promise<T>): Promise<T> {
+  async function run<T>(held: Held<C>, signal: AbortSignal, work: (client: C) => Promise<T>): Promise<T> {
     held.uses += 1
     try {
-      return await work(held.client)
+      return await untilAborted(signal, () => work(held.client))
     } catch (error) {
       if (held === current && remedy(error) === 'renew' && clock.monotonic() - renewedAt >= RENEWAL_PAUSE) {
         renewedAt = clock.monotonic()
@@ -120,14 +123,14 @@ export function renewableClients<C>({ ca, make, close = () => {}, remedy, clock 
   }
 
   return {
-    async use(work) {
-      const held = await hold()
+    async use(signal, work) {
+      const held = await hold(signal)
       try {
-        return await run(held, work)
+        return await run(held, signal, work)
       } catch (error) {
         const helps = remedy(error)
         if (helps === undefined || (helps === 'renew' && held === current)) throw error
-        return await run(await hold(), work)
+        return await run(await hold(signal), signal, work)
       }
     },
     close() {

@@ -1,6 +1,3 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { causeOf, importSdk, renewableClients, untilAborted } from '../../src/providers/sdk.ts'
 import { failure, rejection } from '../contract/provider-contract.ts'
@@ -8,17 +5,20 @@ import { movableClock } from '../fakes/clock.ts'
 
 interface Client {
   readonly number: number
-  readonly ca: string | undefined
+  readonly ca: string
   closed: boolean
 }
 
-function makeRig(ca?: string) {
+const signal = AbortSignal.timeout(60_000)
+
+function makeRig() {
+  const files = { ca: 'one' }
   const clock = movableClock()
   const made: Client[] = []
-  const clients = renewableClients<Client>({
-    ca,
-    make(pem) {
-      const client = { number: made.length + 1, ca: pem, closed: false }
+  const clients = renewableClients<Client, { ca: string }>({
+    material: async () => ({ ...files }),
+    make({ ca }) {
+      const client = { number: made.length + 1, ca, closed: false }
       made.push(client)
       return client
     },
@@ -28,7 +28,7 @@ function makeRig(ca?: string) {
     remedy: (error) => (error === 'renew' || error === 'again' ? error : undefined),
     clock,
   })
-  return { clock, made, clients, closed: () => made.filter(({ closed }) => closed).map(({ number }) => number) }
+  return { files, clock, made, clients, closed: () => made.filter(({ closed }) => closed).map(({ number }) => number) }
 }
 
 describe('a library that is not installed', () => {
@@ -104,7 +104,7 @@ describe('a client', () => {
   test('is made when first used, and used for every call', async () => {
     const { clients, made } = makeRig()
     expect(made).toEqual([])
-    const numbers = await Promise.all([1, 2, 3].map(() => clients.use(async ({ number }) => number)))
+    const numbers = await Promise.all([1, 2, 3].map(() => clients.use(signal, async ({ number }) => number)))
     expect(numbers).toEqual([1, 1, 1])
   })
 
@@ -115,15 +115,15 @@ describe('a client', () => {
       asked.push(number)
       throw 'renew'
     }
-    expect(await rejection(clients.use(refuse))).toBe('renew')
+    expect(await rejection(clients.use(signal, refuse))).toBe('renew')
     expect(asked).toEqual([1, 2])
     expect(closed()).toEqual([1])
-    expect(await clients.use(async ({ number }) => number)).toBe(2)
+    expect(await clients.use(signal, async ({ number }) => number)).toBe(2)
   })
 
   test('is not replaced again within five seconds', async () => {
     const { clients, clock, made } = makeRig()
-    const refuse = () => rejection(clients.use(() => Promise.reject('renew')))
+    const refuse = () => rejection(clients.use(signal, () => Promise.reject('renew')))
     for (let count = 0; count < 10; count++) await refuse()
     expect(made).toHaveLength(2)
     await clock.advance(5_000)
@@ -141,7 +141,7 @@ describe('a client', () => {
       if (number === 1) throw 'renew'
       return number
     }
-    const calls = [1, 2, 3, 4].map(() => clients.use(work))
+    const calls = [1, 2, 3, 4].map(() => clients.use(signal, work))
     resolve()
     expect(await Promise.all(calls)).toEqual([2, 2, 2, 2])
     expect(made).toHaveLength(2)
@@ -155,39 +155,50 @@ describe('a client', () => {
       if (calls === 1) throw 'again'
       return calls
     }
-    expect(await clients.use(work)).toBe(2)
+    expect(await clients.use(signal, work)).toBe(2)
     expect(made).toHaveLength(1)
     calls = 0
-    expect(await rejection(clients.use(() => Promise.reject('other')))).toBe('other')
+    expect(await rejection(clients.use(signal, () => Promise.reject('other')))).toBe('other')
     expect(calls).toBe(0)
   })
 
-  test('is replaced when the CA file has another text; the old one is closed after its last call', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'gmsa-ca-'))
-    const file = join(folder, 'ca.crt')
-    await writeFile(file, 'one')
-    const { clients, closed } = makeRig(file)
+  test('is replaced when what it is made of is another; the old one is closed after its last call', async () => {
+    const { files, clients, closed } = makeRig()
     const { promise: gate, resolve } = Promise.withResolvers<void>()
     const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
-    const slow = clients.use(async ({ ca }) => {
+    const slow = clients.use(signal, async ({ ca }) => {
       begin()
       await gate
       return ca
     })
     await begun
-    await writeFile(file, 'two')
-    expect(await clients.use(async ({ ca }) => ca)).toBe('two')
+    files.ca = 'two'
+    expect(await clients.use(signal, async ({ ca }) => ca)).toBe('two')
     expect(closed()).toEqual([])
     resolve()
     expect(await slow).toBe('one')
     expect(closed()).toEqual([1])
-    await rm(folder, { recursive: true })
+  })
+
+  test('is not waited for once the signal has ended, nor asked again', async () => {
+    const { clients } = makeRig()
+    const controller = new AbortController()
+    let calls = 0
+    const waiting = rejection(
+      clients.use(controller.signal, () => {
+        calls += 1
+        controller.abort(new Error('gave up'))
+        return Promise.reject('again')
+      }),
+    )
+    expect(await waiting).toMatchObject({ message: 'gave up' })
+    expect(calls).toBe(1)
   })
 
   test('is closed with all the others at the end', async () => {
     const { clients, closed } = makeRig()
-    void clients.use(() => new Promise(() => {})).catch(() => {})
-    await clients.use(async () => {})
+    void clients.use(signal, () => new Promise(() => {})).catch(() => {})
+    await clients.use(signal, async () => {})
     clients.close()
     expect(closed()).toEqual([1])
   })

@@ -4,7 +4,8 @@ import { defineProvider } from '../define.ts'
 import { checkAddress } from '../http.ts'
 import type { Account, ProviderContext } from '../provider.ts'
 import { fromRecords, malformed, parseRecordText, type RecordStore, type StoredRecord } from '../records.ts'
-import { importSdk, renewableClients, untilAborted } from '../sdk.ts'
+import { importSdk, renewableClients } from '../sdk.ts'
+import { readCa } from '../system-roots.ts'
 import { remedyFor, secretsManagerError } from './causes.ts'
 import { type ClientOptions, makeClient, type Sdk } from './client.ts'
 
@@ -73,8 +74,8 @@ function secretStore(
   { clock }: ProviderContext,
 ): RecordStore {
   const clients = renewableClients({
-    ca,
-    make: (pem) => makeClient(sdk, options, pem),
+    material: async () => (ca === undefined ? {} : { ca: await readCa(ca) }),
+    make: (material: { readonly ca?: string }) => makeClient(sdk, options, material.ca),
     close: (client) => client.destroy(),
     remedy: (error) => remedyFor(error, clock.now()),
     clock,
@@ -83,7 +84,7 @@ function secretStore(
   /** Calls the service; its errors come out in our terms. */
   async function call<T>(signal: AbortSignal, what: string, ask: (client: SecretsManagerClient) => Promise<T>) {
     try {
-      return await clients.use((client) => untilAborted(signal, () => ask(client)))
+      return await clients.use(signal, ask)
     } catch (error) {
       signal.throwIfAborted()
       throw secretsManagerError(error, what, clock.now())
