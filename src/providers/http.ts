@@ -94,7 +94,7 @@ export function openStoreHttp(name: string, { address, tls, clock }: StoreHttpOp
 }
 
 /** A kept connection may end just as it is used: a read is repeated then, once. */
-function askAnew<T>(error: unknown, ask: () => Promise<T>): Promise<T> {
+export function askAnew<T>(error: unknown, ask: () => Promise<T>): Promise<T> {
   const { code = '' } = error as NodeJS.ErrnoException
   if (['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'].includes(code)) return ask()
   throw error
