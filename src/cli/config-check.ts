@@ -33,6 +33,9 @@ export function checkSchema(document: unknown, schema: ObjectSchema, origins: Or
         add([...path, name], `expected ${grammar}`, origins.key([...path, name]))
         break
       }
+      case 'if':
+        // Its branch says by itself what is wrong.
+        break
       default:
         add(path, mismatch(valueAt(document, path), schemaAt(schema, path)))
     }

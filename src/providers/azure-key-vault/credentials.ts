@@ -5,7 +5,7 @@ import type { ProviderContext } from '../provider.ts'
 import { SecretFiles } from '../secret-files.ts'
 import { readCa } from '../system-roots.ts'
 import { type TokenFault, tokenError } from './causes.ts'
-import type { Auth, Options } from './schema.ts'
+import { type Auth, METHODS, type Options } from './schema.ts'
 import type { HttpClient, Transport } from './transport.ts'
 import { CLOUDS } from './vaults.ts'
 
@@ -18,27 +18,15 @@ export interface Material {
   readonly certificate?: string
 }
 
-interface Members {
-  readonly required: readonly (keyof Auth)[]
-  readonly allowed: readonly (keyof Auth)[]
-}
-
-const METHODS: Readonly<Record<Auth['method'], Members>> = {
-  'managed-identity': { required: [], allowed: ['clientId', 'objectId', 'resourceId'] },
-  'workload-identity': { required: [], allowed: ['clientId', 'tenantId', 'tokenFile'] },
-  'client-secret': { required: ['tenantId', 'clientId', 'clientSecretFile'], allowed: [] },
-  'client-certificate': { required: ['tenantId', 'clientId', 'certificate'], allowed: [] },
-}
-
 /** Throws CONFIG_INVALID where `auth` lacks what its method needs, or has what it does not know. */
 export function checkAuth(name: string, auth: Auth | undefined): void {
   if (!auth) return
   const { method, ...given } = auth
-  const { required, allowed } = METHODS[method]
+  const { required, optional } = METHODS[method]
   const bad = (problem: string) => new GmsaError('CONFIG_INVALID', `providers.${name}.auth: ${method} ${problem}`)
   const missing = required.filter((member) => auth[member] === undefined)
   if (missing.length > 0) throw bad(`needs ${missing.join(', ')}`)
-  const known: readonly string[] = [...required, ...allowed]
+  const known: readonly string[] = [...required, ...optional]
   const unknown = Object.keys(given).filter((member) => !known.includes(member))
   if (unknown.length > 0) throw bad(`does not know ${unknown.join(', ')}`)
   if (method === 'managed-identity' && Object.keys(given).length > 1) throw bad('takes one id, not several')

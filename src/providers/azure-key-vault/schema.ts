@@ -3,6 +3,14 @@ import type { Static } from 'typebox'
 const text = (description: string) => ({ type: 'string', minLength: 1, description }) as const
 const path = (description: string) => ({ ...text(description), format: 'path' }) as const
 
+/** What each way needs, and what it may have besides. */
+export const METHODS = {
+  'managed-identity': { required: [], optional: ['clientId', 'objectId', 'resourceId'] },
+  'workload-identity': { required: [], optional: ['clientId', 'tenantId', 'tokenFile'] },
+  'client-secret': { required: ['tenantId', 'clientId', 'clientSecretFile'], optional: [] },
+  'client-certificate': { required: ['tenantId', 'clientId', 'certificate'], optional: [] },
+} as const
+
 const auth = {
   type: 'object',
   description: 'As whom to ask. Left out: environment, workload identity, managed identity, in this order.',
@@ -21,6 +29,10 @@ const auth = {
   },
   required: ['method'],
   additionalProperties: false,
+  allOf: Object.entries(METHODS).map(([method, { required }]) => ({
+    if: { type: 'object', properties: { method: { not: { const: method } } } },
+    else: { type: 'object', properties: Object.fromEntries(required.map((member) => [member, true])), required },
+  })),
 } as const
 
 export const schema = {
