@@ -3,8 +3,6 @@ import type { Clock } from '../base/clock.ts'
 import { GmsaError } from '../base/errors.ts'
 import { type Cause, connectionCause } from './connection-causes.ts'
 
-/** What stores have in common that are asked through their vendor's own library. */
-
 /**
  * Loads a library that a slim installation is without. Rejects with CONFIG_INVALID that names the packages to add.
  * `load` is a dynamic import, so that nobody pays for a library whose store is not configured.

@@ -168,7 +168,7 @@ async function versionsOf(client: SecretClient, name: string, signal: AbortSigna
 }
 
 /** The newest enabled version before the newest of all, which is the one that is read without a version. */
-export function versionBefore(versions: readonly SecretProperties[]): string | undefined {
+function versionBefore(versions: readonly SecretProperties[]): string | undefined {
   const at = ({ createdOn }: SecretProperties) => createdOn?.getTime() ?? 0
   const [, ...before] = versions.toSorted((one, other) => at(other) - at(one))
   return before.find(({ enabled }) => enabled !== false)?.version
@@ -177,8 +177,8 @@ export function versionBefore(versions: readonly SecretProperties[]): string | u
 /** An account that names a managed identity is read as that one, where the provider is not somebody else. */
 function checkIdentity({ name }: Account, { objectId }: SecretPlace, { auth }: Options): void {
   if (objectId === undefined || !auth) return
-  const own = auth.objectId ?? auth.clientId ?? auth.resourceId
-  if (auth.method === 'managed-identity' && (own === undefined || own === objectId)) return
+  const own = auth.objectId ?? auth.clientId ?? auth.resourceId ?? objectId
+  if (auth.method === 'managed-identity' && own.toLowerCase() === objectId.toLowerCase()) return
   throw new GmsaError('ACCOUNT_NOT_FOUND', `secret of account ${name} is for another identity than the provider's`, {
     hint: 'leave ObjectId out of `secret`, or set no id in `auth`',
   })

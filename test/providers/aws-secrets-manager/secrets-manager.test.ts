@@ -15,6 +15,7 @@ import { awsSecretsManager } from '../../../src/providers/aws-secrets-manager/in
 import type { Account, Provider } from '../../../src/providers/provider.ts'
 import { printed } from '../../contract/printed.ts'
 import { failure, rejection } from '../../contract/provider-contract.ts'
+import { startStandIn } from '../../fakes/stand-in.ts'
 import { type AwsFixture, awsFixture, REGION, stubAwsEnvironment } from './stand-in.ts'
 
 const context = { log: silentLog, clock: systemClock }
@@ -256,6 +257,40 @@ describe('credentials', () => {
     await write()
     expect(await passwordOf('one')).toBe('one')
     expect(manager.issued).toBe(0)
+  })
+})
+
+describe('a web identity, as EKS gives it to a pod', () => {
+  test('is exchanged for credentials; its token is read again when they are no longer taken', async () => {
+    const { manager, options, folder } = fixture
+    manager.put('one', json('one'))
+    const shown: string[] = []
+    const tokens = await startStandIn(
+      ({ body }) => {
+        shown.push(new URLSearchParams(body).get('WebIdentityToken') ?? '')
+        const { id, secret, token } = manager.credentials
+        const end = new Date(Date.now() + 3_600_000).toISOString()
+        const given = `<AccessKeyId>${id}</AccessKeyId><SecretAccessKey>${secret}</SecretAccessKey><SessionToken>${token}</SessionToken><Expiration>${end}</Expiration>`
+        const result = `<AssumeRoleWithWebIdentityResult><Credentials>${given}</Credentials></AssumeRoleWithWebIdentityResult>`
+        const text = `<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">${result}</AssumeRoleWithWebIdentityResponse>`
+        return { status: 200, headers: { 'content-type': 'text/xml' }, body: text }
+      },
+      { tls: false },
+    )
+    const file = join(folder, 'token')
+    await writeFile(file, 'first')
+    stubAwsEnvironment({
+      AWS_ROLE_ARN: 'arn:aws:iam::123456789012:role/gmsa',
+      AWS_WEB_IDENTITY_TOKEN_FILE: file,
+      AWS_ENDPOINT_URL_STS: tokens.address,
+    })
+    await reopen(options)
+    expect(await passwordOf('one')).toBe('one')
+    await writeFile(file, 'second')
+    manager.expireCredentials()
+    expect(await passwordOf('one')).toBe('one')
+    expect(shown).toEqual(['first', 'second'])
+    await tokens[Symbol.asyncDispose]()
   })
 })
 

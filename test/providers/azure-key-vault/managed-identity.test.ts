@@ -58,7 +58,7 @@ describe('a managed identity', () => {
 
   test('is the one that an account names, where the provider names none', async () => {
     const secret = `ObjectId=${id};SecretUri=${fixture.options.vault}/secrets/one`
-    for (const auth of [managed, undefined, { ...managed, objectId: id }]) {
+    for (const auth of [managed, undefined, { ...managed, objectId: id.toUpperCase() }]) {
       await open(auth)
       expect(await passwordOf(secret)).toBe('pw')
       await provider?.[Symbol.asyncDispose]()
