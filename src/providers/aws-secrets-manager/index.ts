@@ -112,12 +112,12 @@ function secretStore(
     /** Any right to read is for single secrets, and which there are is not known here: so this asks for a random one. */
     async probe(signal) {
       const command = new sdk.GetRandomPasswordCommand({})
-      try {
-        await call(signal, 'a random password', (client) => client.send(command, { abortSignal: signal }))
-      } catch (error) {
-        // It knows us, and answers: what we may read is told by reading.
-        if (!(error instanceof GmsaError) || error.reason !== 'not-permitted') throw error
-      }
+      await call(signal, 'a random password', (client) =>
+        client.send(command, { abortSignal: signal }).catch((error: Error) => {
+          // It knows us, and answers: what we may read is told by reading.
+          if (error.name !== 'AccessDeniedException') throw error
+        }),
+      )
     },
     close: async () => clients.close(),
   }

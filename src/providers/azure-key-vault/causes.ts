@@ -80,16 +80,34 @@ interface Thrown {
  */
 export function keyVaultError(thrown: unknown, what: string, host: string, now: number): GmsaError {
   if (thrown instanceof GmsaError) return thrown
-  const { statusCode = 0, details, response } = thrown as Thrown
-  const inner = membersOf(membersOf(membersOf(details)['error'])['innerError'])['code']
-  const meaning =
-    noAnswer(thrown) ?? (statusCode === 403 ? FORBIDDEN[String(inner)] : undefined) ?? byStatus(statusCode)
+  const { statusCode = 0, response } = thrown as Thrown
+  const meaning = noAnswer(thrown) ?? forbiddenMeaning(thrown) ?? byStatus(statusCode)
   return errorOf(meaning, `vault ${host}`, what, parseRetryAfter(response?.headers?.get('retry-after'), now))
 }
 
 /** See {@link ClientsOptions.remedy}: a token that is no longer taken, before its time or by a clock that is wrong. */
 export function remedyFor(thrown: unknown): 'renew' | undefined {
-  return thrown instanceof Error && (thrown as Thrown).statusCode === 401 ? 'renew' : undefined
+  return statusOf(thrown) === 401 ? 'renew' : undefined
+}
+
+/** Whether the vault, which knows us, does not let us do this. Its firewall does not let us in at all. */
+export function isForbidden(thrown: unknown): boolean {
+  return statusOf(thrown) === 403 && forbiddenMeaning(thrown)?.reason !== 'refused'
+}
+
+/** Whether the vault has no such secret. */
+export function isAbsent(thrown: unknown): boolean {
+  return statusOf(thrown) === 404
+}
+
+function statusOf(thrown: unknown): number | undefined {
+  return thrown instanceof Error && !(thrown instanceof GmsaError) ? (thrown as Thrown).statusCode : undefined
+}
+
+function forbiddenMeaning(thrown: unknown): Meaning | undefined {
+  if (statusOf(thrown) !== 403) return undefined
+  const inner = String(membersOf(membersOf(membersOf((thrown as Thrown).details)['error'])['innerError'])['code'])
+  return Object.hasOwn(FORBIDDEN, inner) ? FORBIDDEN[inner] : undefined
 }
 
 /** How the last request for a token went wrong, or its answer. */

@@ -5,7 +5,7 @@ import { checkAddress } from '../http.ts'
 import type { Account, ProviderContext } from '../provider.ts'
 import { fromRecords, malformed, parseRecordText, type RecordStore, type StoredRecord } from '../records.ts'
 import { importSdk, renewableClients } from '../sdk.ts'
-import { keyVaultError, remedyFor } from './causes.ts'
+import { isAbsent, isForbidden, keyVaultError, remedyFor } from './causes.ts'
 import { checkAuth, type Material, makeCredential, materialReader } from './credentials.ts'
 import { accountSchema, type Options, schema } from './schema.ts'
 import { openTransport } from './transport.ts'
@@ -125,12 +125,12 @@ function secretStore(sdks: Sdks, vaults: Vaults, options: Options, context: Prov
       throw new GmsaError('ACCOUNT_NOT_FOUND', `account ${account.name} is kept at one version: there is none before`)
     }
     const what = `versions of the secret of account ${account.name}`
-    const versions = await call(place, signal, what, (client) => versionsOf(client, place.name, signal)).catch(
-      (error: GmsaError) => {
+    const versions = await call(place, signal, what, (client) =>
+      versionsOf(client, place.name, signal).catch((error) => {
         // To list them takes a right of its own, which one can do without.
-        if (error.reason !== 'not-permitted') throw error
-        throw new GmsaError('ACCOUNT_NOT_FOUND', error.message, { ...(error.hint && { hint: error.hint }) })
-      },
+        if (!isForbidden(error)) throw error
+        throw new GmsaError('ACCOUNT_NOT_FOUND', `the vault does not let us list the ${what}`)
+      }),
     )
     const previous = versionBefore(versions)
     if (previous === undefined) {
@@ -142,17 +142,13 @@ function secretStore(sdks: Sdks, vaults: Vaults, options: Options, context: Prov
   return {
     read,
     readPrevious,
-    /** Any right to read may be for single secrets: that the vault knows us, and has no such secret, is enough. */
+    /** Any right to read may be for single secrets: that the vault knows us is enough. */
     async probe(signal) {
-      try {
-        await call({ vault: vaults.home }, signal, 'its answer', (client) =>
-          client.getSecret(PROBE, { abortSignal: signal }),
-        )
-      } catch (error) {
-        if (!(error instanceof GmsaError)) throw error
-        const answered = error.code === 'ACCOUNT_NOT_FOUND' || error.reason === 'not-permitted'
-        if (!answered) throw error
-      }
+      await call({ vault: vaults.home }, signal, 'its answer', (client) =>
+        client.getSecret(PROBE, { abortSignal: signal }).catch((error) => {
+          if (!isForbidden(error) && !isAbsent(error)) throw error
+        }),
+      )
     },
     close: async () => sessions.close(),
   }

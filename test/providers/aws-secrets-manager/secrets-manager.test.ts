@@ -290,6 +290,13 @@ describe('a web identity, as EKS gives it to a pod', () => {
     manager.expireCredentials()
     expect(await passwordOf('one')).toBe('one')
     expect(shown).toEqual(['first', 'second'])
+    const denied = '<ErrorResponse><Error><Code>AccessDenied</Code><Message>pa55</Message></Error></ErrorResponse>'
+    tokens.fail({ status: 403, headers: { 'content-type': 'text/xml' }, body: denied })
+    await reopen(options)
+    const error = await failure(passwordOf('one'), 'STORE_DENIED')
+    expect(error).toMatchObject({ reason: 'not-permitted', hint: expect.stringContaining('trust policy') })
+    // Unlike one of the right to read: here nobody knows us.
+    await failure(provider.probe(signal()), 'STORE_DENIED')
     await tokens[Symbol.asyncDispose]()
   })
 })

@@ -106,7 +106,7 @@ describe('versions', () => {
     fixture.vault.put('one', text('second'))
     fixture.vault.mayList = false
     const error = await failure(passwordOf('one', {}, 'previous'), 'ACCOUNT_NOT_FOUND')
-    expect(error.message).toContain('does not let us read: versions of the secret of account web01')
+    expect(error.message).toBe('the vault does not let us list the versions of the secret of account web01')
   })
 
   test('an outage is not the absence of one before', async () => {
@@ -243,6 +243,8 @@ describe('the service that gives tokens', () => {
     const error = await failure(passwordOf(), code)
     expect(error.reason).toBe(reason)
     expect(error.message).toMatch(/^the service that gives tokens .*: a token for the vault$/)
+    await failure(provider.probe(AbortSignal.timeout(5_000)), code)
+    await failure(passwordOf('one', {}, 'previous'), code)
     expect(printed(error)).not.toContain('pa55')
     fixture.vault.server.fail()
     await failure(passwordOf(), 'ACCOUNT_NOT_FOUND')
