@@ -37,6 +37,9 @@ export function checkSchema(document: unknown, schema: ObjectSchema, origins: Or
       case 'false schema':
         add(path, 'does not go with the options beside it', origins.key(path))
         break
+      case 'if':
+        // Its branch says by itself what is wrong.
+        break
       default:
         add(path, mismatch(valueAt(document, path), schemaAt(schema, path)))
     }

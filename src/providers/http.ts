@@ -102,7 +102,7 @@ export function openStoreHttp(name: string, { address, tls, clock }: StoreHttpOp
 }
 
 /** A kept connection may end just as it is used: a read is repeated then, once. */
-function askAnew<T>(error: unknown, ask: () => Promise<T>): Promise<T> {
+export function askAnew<T>(error: unknown, ask: () => Promise<T>): Promise<T> {
   const { code = '' } = error as NodeJS.ErrnoException
   if (['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'].includes(code)) return ask()
   throw error
@@ -147,7 +147,8 @@ export function membersOf(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : {}
 }
 
-function checkAddress(name: string, address: string): URL {
+/** The address of a store: https, or plain http on loopback, and nothing but host and path. Throws CONFIG_INVALID. */
+export function checkAddress(name: string, address: string): URL {
   const bad = (expected: string) => new GmsaError('CONFIG_INVALID', `providers.${name}: expected ${expected}`)
   const url = URL.parse(address)
   if (!url || !['https:', 'http:'].includes(url.protocol)) throw bad('an address such as https://store.example.com')

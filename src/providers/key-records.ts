@@ -8,10 +8,20 @@ import { isSamePrincipal, type Principal } from '../kerberos/principal.ts'
 import { accountSalt } from '../kerberos/salt.ts'
 import { accountOptionsOf, DOMAIN_PATTERN, SAM_ACCOUNT_NAME_PATTERN, SPN_PATTERN } from './account-options.ts'
 import type { Account } from './provider.ts'
-import { base64Member, malformed, memberOf, printableMember, type StoredRecord, textMember } from './record-members.ts'
+import {
+  base64Member,
+  filledMember,
+  malformed,
+  memberOf,
+  printableMember,
+  type StoredRecord,
+  textMember,
+} from './record-members.ts'
 
 /** A document has room for no more, and a keytab of one account needs far less. */
 const MAX_KEYTAB = 48 * 1024
+/** `keytab.b64` is what a keytab in base64 is called in stores of text, where a file `keytab` would hold bytes. */
+export const KEYTAB_MEMBERS = ['keytab', 'keytab.b64'] as const
 const MAX_KVNO = 0xffff_ffff
 /** RFC 3339 with a zone, as `date --rfc-3339=seconds` and all languages write it. */
 const TIME = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)$/
@@ -87,15 +97,16 @@ function readAtOf(record: StoredRecord, account: string): number | undefined {
 }
 
 /**
- * The keys of a record's `keytab`, MIT 0x0502 in base64: those under the highest kvno are in force, the others were.
+ * The keys of a record's `keytab` or `keytab.b64`, MIT 0x0502 in base64: those under the highest kvno are in force, the others were.
  * Enctypes unknown here are left out. Throws MATERIAL_MALFORMED where it holds no key, the kvno 0, more than one realm,
  * or two keys for one kvno and enctype: it would be of more than one account.
  */
 export function decodeStoredKeys(record: StoredRecord, account: Account): StoredKeys {
   const { name } = account
-  const file = base64Member(record, 'keytab', name, MAX_KEYTAB)
-  const entries = checked(name, 'keytab', () => parseKeytab(file.reveal()))
-  const bad = (problem: string) => malformed(name, `keytab: ${problem}`)
+  const member = filledMember(record, KEYTAB_MEMBERS)
+  const file = base64Member(record, member, name, MAX_KEYTAB)
+  const entries = checked(name, member, () => parseKeytab(file.reveal()))
+  const bad = (problem: string) => malformed(name, `${member}: ${problem}`)
   const principals: Principal[] = []
   for (const { principal } of entries) {
     if (!principals.some((each) => isSamePrincipal(each, principal))) principals.push(principal)

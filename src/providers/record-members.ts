@@ -12,6 +12,12 @@ export function memberOf(record: StoredRecord, member: string): unknown {
   return (Object.hasOwn(record, member) ? record[member] : undefined) ?? undefined
 }
 
+/** Of several names for one thing the first under which something stands; the first of all where nothing does. */
+export function filledMember<M extends string>(record: StoredRecord, members: readonly [M, ...M[]]): M {
+  const filled = members.find((each) => memberOf(record, each) !== undefined && record[each] !== '')
+  return filled ?? members[0]
+}
+
 /** A member that is text and not empty. Throws MATERIAL_MALFORMED that names the member, never its value. */
 export function textMember(record: StoredRecord, member: string, account: string, maxLength = MAX_LENGTH): string {
   const value = memberOf(record, member)

@@ -1,12 +1,15 @@
 import { type Clock, systemClock } from '../base/clock.ts'
 import { GmsaError } from '../base/errors.ts'
-import { Secret } from '../base/secret.ts'
+import { type Log, silentLog } from '../base/log.ts'
 import type { ImpersonationCredential, Kind } from '../gmsa/material.ts'
-import { decodeManagedPassword, decodeStoredKeys } from './key-records.ts'
+import { accountOptionsOf } from './account-options.ts'
+import { CREDENTIAL_MEMBERS, decodeCredential } from './credential-record.ts'
+import { decodeManagedPassword, decodeStoredKeys, KEYTAB_MEMBERS } from './key-records.ts'
 import type { Account, Provider } from './provider.ts'
-import { malformed, memberOf, printableMember, type StoredRecord, textMember } from './record-members.ts'
+import { malformed, memberOf, type StoredRecord } from './record-members.ts'
+import { parseRecordText, unwrapRecord } from './record-text.ts'
 
-export { malformed, type StoredRecord }
+export { decodeCredential, malformed, parseRecordText, type StoredRecord }
 
 /** A store of named documents. Most stores are one, and {@link fromRecords} makes a provider of it. */
 export interface RecordStore {
@@ -21,9 +24,14 @@ export interface RecordStore {
 
 /**
  * Lifts a store of documents to a provider: what a record means is decided here, once for all stores. `clock` tells
- * when a managed password was read whose record does not say so.
+ * when a managed password was read whose record does not say so; `log` is told of records in other forms than the plain.
  */
-export function fromRecords(name: string, store: RecordStore, clock: Pick<Clock, 'now'> = systemClock): Provider {
+export function fromRecords(
+  name: string,
+  store: RecordStore,
+  clock: Pick<Clock, 'now'> = systemClock,
+  log: Log = silentLog,
+): Provider {
   const watches = new Set<Disposable>()
 
   function watch(changed: (secret?: string) => void): Disposable {
@@ -38,23 +46,23 @@ export function fromRecords(name: string, store: RecordStore, clock: Pick<Clock,
 
   /** The record, where it holds what is asked for. */
   async function read(kind: Kind, account: Account, signal: AbortSignal): Promise<StoredRecord> {
-    const record = await store.read(account, signal)
-    expectKind(record, kind, account.name)
-    return record
+    return ofKind(await store.read(account, signal), kind, account.name)
   }
+
+  const credentialOf = (record: StoredRecord, { name: own, options }: Account): ImpersonationCredential =>
+    decodeCredential(record, own, { domain: accountOptionsOf(options).domain, log })
 
   async function readPrevious(account: Account, signal: AbortSignal): Promise<ImpersonationCredential> {
     const record = await store.readPrevious?.(account, signal)
     if (!record)
       throw new GmsaError('ACCOUNT_NOT_FOUND', `store keeps no record before that of account ${account.name}`)
-    expectKind(record, 'credential', account.name)
-    return decodeCredential(record, account.name)
+    return credentialOf(ofKind(record, 'credential', account.name), account)
   }
 
   return {
     name,
     reads: {
-      credential: async (account, signal) => decodeCredential(await read('credential', account, signal), account.name),
+      credential: async (account, signal) => credentialOf(await read('credential', account, signal), account),
       'managed-password': async (account, signal) =>
         decodeManagedPassword(await read('managed-password', account, signal), account, clock.now()),
       'kerberos-keys': async (account, signal) =>
@@ -74,8 +82,8 @@ export function fromRecords(name: string, store: RecordStore, clock: Pick<Clock,
 /** The members that tell what a record holds. */
 const SIGNS: Readonly<Record<Kind, readonly string[]>> = {
   'managed-password': ['managedPassword'],
-  'kerberos-keys': ['keytab'],
-  credential: ['username', 'password', 'domainName'],
+  'kerberos-keys': KEYTAB_MEMBERS,
+  credential: CREDENTIAL_MEMBERS,
 }
 const WORDS: Readonly<Record<Kind, string>> = {
   'managed-password': 'a managed password',
@@ -84,33 +92,17 @@ const WORDS: Readonly<Record<Kind, string>> = {
 }
 
 /**
- * Throws KIND_NOT_OFFERED where the record holds another kind, and MATERIAL_MALFORMED where it holds more than one. A
- * record without any is left to the decoder, which says what is missing.
+ * The record, or what its `value` holds. Throws KIND_NOT_OFFERED where that is of another kind, and MATERIAL_MALFORMED
+ * where it is of more than one. A record without any is left to the decoder, which says what is missing.
  */
-function expectKind(record: StoredRecord, kind: Kind, account: string): void {
+function ofKind(stored: StoredRecord, kind: Kind, account: string): StoredRecord {
+  const record = unwrapRecord(stored, account)
   const kinds = Object.keys(SIGNS) as Kind[]
   const [held, ...more] = kinds.filter((each) => SIGNS[each].some((sign) => memberOf(record, sign) !== undefined))
-  if (held === undefined) return
+  if (held === undefined || (held === kind && more.length === 0)) return record
   if (more.length > 0) {
     const all = [held, ...more].map((each) => WORDS[each]).join(' and ')
     throw malformed(account, `holds ${all}: one of them belongs in another record`)
   }
-  if (held === kind) return
   throw new GmsaError('KIND_NOT_OFFERED', `record of account ${account} holds ${WORDS[held]}, not ${WORDS[kind]}`)
-}
-
-/**
- * The impersonation credential in a record: `username`, `password` and `domainName`, all three strings and none empty.
- * Throws MATERIAL_MALFORMED that names the member, never its value. Other members are ignored.
- */
-export function decodeCredential(record: StoredRecord, account: string): ImpersonationCredential {
-  const username = printableMember(record, 'username', account)
-  const domainName = printableMember(record, 'domainName', account)
-  const password = textMember(record, 'password', account)
-  if (/[\r\n]$/.test(password)) {
-    throw malformed(account, 'password ends in a line break', 'store it without one: a log-on with it would fail')
-  }
-  // Windows takes the text up to there: a shorter password than the one stored.
-  if (password.includes('\0')) throw malformed(account, 'password holds a NUL character')
-  return { kind: 'credential', username, domainName, password: Secret.fromText(password) }
 }

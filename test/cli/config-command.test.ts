@@ -74,9 +74,9 @@ describe('config schema', () => {
         if (typeof option.description !== 'string') bare.push(`${path}.${name}`)
       }
       if (type === 'object' && additionalProperties === true) open.push(path)
-      // What a `not` describes is refused: nobody writes it. And `allOf` speaks of options that stand beside it.
+      // What a `not` describes is refused: nobody writes it. Conditions speak of options that are described elsewhere.
       for (const [key, part] of Object.entries(schema)) {
-        if (key !== 'not' && key !== 'allOf') visit(part, `${path}/${key}`)
+        if (!['not', 'allOf', 'if', 'else'].includes(key)) visit(part, `${path}/${key}`)
       }
     }
     visit(JSON.parse(out), '')

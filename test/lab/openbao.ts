@@ -7,7 +7,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { openBao } from '../../scripts/setup-openbao.ts'
+import { openBao } from '../../scripts/setup-python.ts'
 import { makeCa } from '../fakes/pki.ts'
 
 /** A real OpenBao on loopback, with TLS, in memory; set up and unsealed. Stopped by its PID. */

@@ -3,7 +3,7 @@ import { appendFileSync, existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { expect } from 'vitest'
 import { debianRelease } from '../../scripts/setup-debian.ts'
-import { openBao } from '../../scripts/setup-openbao.ts'
+import { motoServer, openBao } from '../../scripts/setup-python.ts'
 
 /** The real tools a test can ask for. */
 export type Tool =
@@ -17,6 +17,7 @@ export type Tool =
   | 'gssapi'
   | 'dns'
   | 'openbao'
+  | 'moto'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
@@ -29,6 +30,7 @@ const programs: Record<Tool, readonly string[]> = {
   gssapi: ['python3'],
   dns: ['dnsmasq'],
   openbao: [],
+  moto: [],
 }
 
 /** The file of a program on PATH or in the system's own folders, or undefined. */
@@ -51,12 +53,16 @@ function gssapiProblem(): string | undefined {
   return spawnSync('/usr/bin/python3', ['-c', 'import gssapi']).status === 0 ? undefined : 'python3-gssapi not found'
 }
 
+/** Programs that the set-up puts into the checkout. */
+const IN_CHECKOUT: Partial<Record<Tool, string>> = { openbao: openBao, moto: motoServer }
+
 /** Why `tool` can't be used here, or undefined where it can. */
 export function lack(tool: Tool): string | undefined {
   const missing = programs[tool].filter((name) => !program(name))
   if (missing.length > 0) return `${missing.join(', ')} not found`
   if (tool === 'gssapi') return gssapiProblem()
-  if (tool === 'openbao') return existsSync(openBao) ? undefined : 'not in .lab, where npm test puts it in CI'
+  const own = IN_CHECKOUT[tool]
+  if (own !== undefined) return existsSync(own) ? undefined : 'not in .lab, where npm test puts it in CI'
   return tool === 'samba' ? sambaProblem() : undefined
 }
 

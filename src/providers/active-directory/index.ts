@@ -1,10 +1,10 @@
-import { readFile } from 'node:fs/promises'
 import { DURATION_PATTERN, parseDuration } from '../../base/duration.ts'
 import { GmsaError } from '../../base/errors.ts'
 import type { ManagedPassword } from '../../gmsa/material.ts'
 import { accountOptionsOf } from '../account-options.ts'
 import { defineProvider } from '../define.ts'
 import type { Account, Provider, ProviderContext } from '../provider.ts'
+import { readCa } from '../system-roots.ts'
 import { type Bind, openBind } from './bind.ts'
 import { silentServer } from './causes.ts'
 import { type Connection, openConnection, type Transport } from './connection.ts'
@@ -160,16 +160,6 @@ async function connectAndLogOn(
     connection.close()
     throw error
   }
-}
-
-async function readCa(path: string): Promise<string> {
-  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new GmsaError('STORE_UNAVAILABLE', `${path}: ${error.code ?? 'cannot be read'}`, {
-      cause: error,
-      reason: 'unknown-ca',
-      hint: 'ca names a PEM file that this service can read',
-    })
-  })
 }
 
 /** Finds the servers once in a while. When finding them fails those known are kept. */

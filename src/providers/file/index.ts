@@ -37,7 +37,7 @@ export const file = defineProvider({
     if (!isAbsolute(options.directory))
       throw new GmsaError('CONFIG_INVALID', `providers.${name}.directory: not an absolute path`)
     const files = new SecretFiles(options.directory, options.allowReadable ?? false, context.log)
-    return fromRecords(name, fileRecords(files, context), context.clock)
+    return fromRecords(name, fileRecords(files, context), context.clock, context.log)
   },
 })
 
