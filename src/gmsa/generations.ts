@@ -1,10 +1,10 @@
 import type { Secret } from '../base/secret.ts'
 import { isWholeCycles, nearestEdge } from './cycle.ts'
+import { TICKS_PER_MS } from './file-time.ts'
 import type { PasswordBlob } from './managed-password.ts'
 
 /** Five minutes: from here to the change the blob's CurrentPassword is the next one ([MS-ADTS] 3.1.1.4.5.39). */
 export const WINDOW = 300_000
-const TICKS_PER_MS = 10_000n
 const WINDOW_TICKS = BigInt(WINDOW) * TICKS_PER_MS
 /** About a hundred years in ms: no interval is longer in our arithmetic, whatever its 64 bits say. */
 const FOREVER = 3_155_760_000_000
