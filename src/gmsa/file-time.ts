@@ -19,10 +19,9 @@ export function millisecondsOf(fileTime: bigint): number {
   return Number(fileTime / TICKS_PER_MS - EPOCH_MS)
 }
 
-/** The time in ISO form, to the second, or the ticks where a Date can't hold it: for messages. */
+/** The time in ISO form, to the second: for messages. */
 export function formatFileTime(fileTime: bigint): string {
-  const date = new Date(millisecondsOf(fileTime))
-  return Number.isNaN(date.getTime()) ? `FILETIME ${fileTime}` : date.toISOString().replace(/\.\d+Z$/, 'Z')
+  return new Date(millisecondsOf(fileTime)).toISOString().replace(/\.\d+Z$/, 'Z')
 }
 
 /** A FILETIME from its decimal digits or from RFC 3339 text with a zone. Undefined for anything else. */

@@ -76,11 +76,11 @@ describe('a FILETIME', () => {
   test('stands for a time of ours, and back', () => {
     expect(fileTimeOf(0)).toBe(116_444_736_000_000_000n)
     fc.assert(
-      fc.property(fc.integer({ min: -11_644_473_600_000, max: 8_640_000_000_000_000 }), (ms) => {
+      fc.property(fc.integer({ min: -11_644_473_600_000, max: 1_833_029_933_770_955 }), (ms) => {
         expect(millisecondsOf(fileTimeOf(ms))).toBe(ms)
       }),
     )
-    for (const ms of [Number.NaN, Number.POSITIVE_INFINITY, -11_644_473_600_001]) {
+    for (const ms of [Number.NaN, Number.POSITIVE_INFINITY, -11_644_473_600_001, 1_833_029_933_770_956]) {
       expect(() => fileTimeOf(ms)).toThrow(RangeError)
     }
     expect(formatFileTime(116_444_736_000_000_000n)).toBe('1970-01-01T00:00:00Z')
