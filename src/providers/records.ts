@@ -5,6 +5,7 @@ import type { ImpersonationCredential, Kind } from '../gmsa/material.ts'
 import { decodeManagedPassword, decodeStoredKeys } from './key-records.ts'
 import type { Account, Provider } from './provider.ts'
 import { malformed, memberOf, printableMember, type StoredRecord, textMember } from './record-members.ts'
+import { decodeRootKeys } from './root-key-records.ts'
 
 export { malformed, type StoredRecord }
 
@@ -54,6 +55,8 @@ export function fromRecords(name: string, store: RecordStore, clock: Pick<Clock,
   return {
     name,
     reads: {
+      'kds-root-key': async (account, signal) =>
+        decodeRootKeys(await read('kds-root-key', account, signal), account.name),
       credential: async (account, signal) => decodeCredential(await read('credential', account, signal), account.name),
       'managed-password': async (account, signal) =>
         decodeManagedPassword(await read('managed-password', account, signal), account, clock.now()),
@@ -73,11 +76,13 @@ export function fromRecords(name: string, store: RecordStore, clock: Pick<Clock,
 
 /** The members that tell what a record holds. */
 const SIGNS: Readonly<Record<Kind, readonly string[]>> = {
+  'kds-root-key': ['rootKeys'],
   'managed-password': ['managedPassword'],
   'kerberos-keys': ['keytab'],
   credential: ['username', 'password', 'domainName'],
 }
 const WORDS: Readonly<Record<Kind, string>> = {
+  'kds-root-key': 'KDS root keys',
   'managed-password': 'a managed password',
   'kerberos-keys': 'a keytab',
   credential: 'a credential',

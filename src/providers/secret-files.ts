@@ -5,7 +5,7 @@ import { GmsaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 
 /** More than any credential needs. Also a bound on the parser: YAML takes time with the square of the keys. */
-const MAX_BYTES = 64 * 1024
+const MAX_RECORD_BYTES = 64 * 1024
 
 const READABLE_BY_OTHERS = 0o077
 
@@ -22,12 +22,14 @@ export class SecretFiles {
   readonly directory: string
   readonly #allowReadable: boolean
   readonly #log: Log
+  readonly #maxBytes: number
   readonly #warned = new Set<string>()
 
-  constructor(directory: string, allowReadable: boolean, log: Log) {
+  constructor(directory: string, allowReadable: boolean, log: Log, maxBytes = MAX_RECORD_BYTES) {
     this.directory = directory
     this.#allowReadable = allowReadable
     this.#log = log
+    this.#maxBytes = maxBytes
   }
 
   /** Rejects with STORE_UNAVAILABLE or STORE_DENIED unless the folder is there and its files can be reached. */
@@ -51,6 +53,12 @@ export class SecretFiles {
 
   /** The text of a file of `folder`, UTF-8 and strict about it; undefined when there is none. */
   async read(folder: string, file: string, signal: AbortSignal): Promise<string | undefined> {
+    const bytes = await this.readBytes(folder, file, signal)
+    return bytes && decodeUtf8(bytes, join(folder, file))
+  }
+
+  /** The bytes of a file of `folder`, for the caller to overwrite; undefined when there is none. */
+  async readBytes(folder: string, file: string, signal: AbortSignal): Promise<Buffer | undefined> {
     signal.throwIfAborted()
     const path = join(folder, file)
     // Without O_NONBLOCK a named pipe would hold a thread until somebody writes to it.
@@ -59,7 +67,7 @@ export class SecretFiles {
     if (!handle) return undefined
     try {
       await this.#judge(handle, path)
-      return decodeUtf8(await readBounded(handle, path, signal), path)
+      return await readBounded(handle, path, signal, this.#maxBytes)
     } catch (error) {
       signal.throwIfAborted()
       throw error instanceof GmsaError ? error : storeError(error, path)
@@ -99,16 +107,16 @@ async function realFolder(path: string): Promise<string | undefined> {
   return found?.isDirectory() ? real : undefined
 }
 
-async function readBounded(handle: FileHandle, path: string, signal: AbortSignal): Promise<Buffer> {
-  const buffer = Buffer.alloc(MAX_BYTES + 1)
+async function readBounded(handle: FileHandle, path: string, signal: AbortSignal, maxBytes: number): Promise<Buffer> {
+  const buffer = Buffer.alloc(maxBytes + 1)
   let length = 0
-  while (length <= MAX_BYTES) {
+  while (length <= maxBytes) {
     signal.throwIfAborted()
     const { bytesRead } = await handle.read(buffer, length, buffer.length - length)
     if (bytesRead === 0) return buffer.subarray(0, length)
     length += bytesRead
   }
-  throw new GmsaError('MATERIAL_MALFORMED', `${path} is larger than ${MAX_BYTES} bytes`)
+  throw new GmsaError('MATERIAL_MALFORMED', `${path} is larger than ${maxBytes} bytes`)
 }
 
 /** Decodes, drops a byte order mark, and wipes the bytes. */

@@ -107,8 +107,8 @@ describe('group key envelopes', () => {
       ...gkid,
       version: 1,
       kdfParameters: hex(kdfParameters),
-      l1Key: hex(l1Key?.reveal() ?? []),
-      l2Key: hex(l2Key?.reveal() ?? []),
+      l1Key: hex(l1Key?.reveal() ?? Buffer.alloc(0)),
+      l2Key: hex(l2Key?.reveal() ?? Buffer.alloc(0)),
     }
     expect(read).toMatchObject({
       ...vector.fields,

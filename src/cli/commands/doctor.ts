@@ -95,7 +95,7 @@ async function walk(links: readonly Link[], before: readonly Finding[]): Promise
 /** What comes after the record depends on what it is. Nothing known yet: as for a credential, to be named as skipped. */
 function linksOf(material: Material | undefined, account: Account, config: Config, flags: DoctorFlags): Link[] {
   if (material?.kind === 'managed-password') return keyLinks(material, account)
-  if (material?.kind === 'kerberos-keys') return []
+  if (material?.kind === 'kerberos-keys' || material?.kind === 'kds-root-key') return []
   const found: { server?: DirectoryServer } = {}
   return [
     [
