@@ -26,7 +26,7 @@ export const kdsRootKey = defineProvider({
 export function openKdsRootKey(name: string, options: Options, context: ProviderContext): Provider {
   const rootKeys = openRootKeys(name, options, context)
   const clock = trustedClock(context.clock)
-  const kvnos = openKvnos(name, context)
+  const kvnos = openKvnos(name, options.allowReadable ?? false, context)
 
   /** What a domain controller would answer at this moment. Root keys live no longer than this takes. */
   async function derive(entry: OfflineEntry, signal: AbortSignal): Promise<OfflinePassword & { readonly now: number }> {

@@ -13,9 +13,15 @@ export interface KvnoKeytab extends Disposable {
   kvnoOf(password: Secret, salt: string): Promise<number | undefined>
 }
 
+/** How files that hold secrets are read. */
+interface FileRules {
+  readonly allowReadable: boolean
+  readonly log: Log
+}
+
 /** Reads the keytab; its keys are overwritten when it is disposed. Rejects with a GmsaError. */
-export async function openKvnoKeytab(path: string, log: Log, signal: AbortSignal): Promise<KvnoKeytab> {
-  const entries = await readEntries(path, log, signal)
+export async function openKvnoKeytab(path: string, rules: FileRules, signal: AbortSignal): Promise<KvnoKeytab> {
+  const entries = await readEntries(path, rules, signal)
   // Keys of one enctype will do, and each takes its time.
   const enctype = ENCTYPES.find(({ number }) => entries.some((each) => each.enctype === number))
   return {
@@ -33,8 +39,8 @@ export async function openKvnoKeytab(path: string, log: Log, signal: AbortSignal
   }
 }
 
-async function readEntries(path: string, log: Log, signal: AbortSignal): Promise<readonly KeytabEntry[]> {
-  const files = new SecretFiles(dirname(path), false, log)
+async function readEntries(path: string, rules: FileRules, signal: AbortSignal): Promise<readonly KeytabEntry[]> {
+  const files = new SecretFiles(dirname(path), rules.allowReadable, rules.log)
   const bytes = await files.readBytes(files.directory, basename(path), signal)
   if (!bytes) throw new GmsaError('ACCOUNT_NOT_FOUND', `${path}: no such file`)
   try {

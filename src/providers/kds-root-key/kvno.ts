@@ -31,7 +31,7 @@ export interface Kvnos {
 }
 
 /** Remembers of each account which password has which kvno: as configured, until its keytab has that of a later one. */
-export function openKvnos(provider: string, { log }: Pick<ProviderContext, 'log'>): Kvnos {
+export function openKvnos(provider: string, allowReadable: boolean, { log }: Pick<ProviderContext, 'log'>): Kvnos {
   const known = new Map<string, KnownKvno>()
   const warned = new Set<string>()
 
@@ -46,7 +46,7 @@ export function openKvnos(provider: string, { log }: Pick<ProviderContext, 'log'
     if (path === undefined) return undefined
     const salt = accountOptionsOf(options).salt ?? accountSalt(samAccountName, domain)
     try {
-      using keytab = await openKvnoKeytab(path, log, signal)
+      using keytab = await openKvnoKeytab(path, { allowReadable, log }, signal)
       for (const [before, password] of inForceFirst(blob).entries()) {
         const value = await keytab.kvnoOf(password, salt)
         if (value !== undefined) return { value, changes: changes - before }
