@@ -8,6 +8,9 @@ import type { KeyHeader } from './key-envelope.ts'
 import type { PasswordBlob } from './managed-password.ts'
 import { chooseRootKey, type KdsRootKey } from './root-key.ts'
 
+/** whenCreated is cut to whole seconds: in 100 ns. */
+const WHOLE_SECOND = 10_000_000n
+
 /** What has to be known of an account to derive its passwords. At least one anchor; with both, exactly the blob. */
 export interface OfflineAccount {
   /** objectSid, its bytes. */
@@ -125,8 +128,9 @@ function rootKeyAt(
   if (start !== anchor) return chooseRootKey(rootKeys, start)
   if (!passwordId) {
     const created = whenCreated ?? start
-    const settled = chooseRootKey(rootKeys, created - CYCLE_TICKS - MAX_SKEW_TICKS, created)
-    return settled ?? chooseRootKey(rootKeys, start, created)
+    const by = created + WHOLE_SECOND
+    const settled = chooseRootKey(rootKeys, created - CYCLE_TICKS - MAX_SKEW_TICKS, by)
+    return settled ?? chooseRootKey(rootKeys, start, by)
   }
   const named = rootKeys.find(({ id }) => id === passwordId.rootKeyId)
   if (named) return named

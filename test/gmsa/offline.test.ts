@@ -270,6 +270,10 @@ describe('an account', () => {
     const fresh = madeAt(created - HOUR, EDGE - HOUR)
     expect(rootIdAt([one, fresh], created)).toBe(one.id)
     expect(rootIdAt([fresh], created)).toBe(fresh.id)
+    // Its time has no fractions, those of root keys have.
+    const sameSecond = madeAt(created + 9_000_000n, 1n)
+    expect(rootIdAt([one, sameSecond], created)).toBe(sameSecond.id)
+    expect(rootIdAt([one, madeAt(created + 2n * 10_000_000n, 1n)], created)).toBe(one.id)
   })
 
   test('without its root key has no password, and the error names the key, not its data', () => {

@@ -1,18 +1,24 @@
 import { readFileSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { mkdtemp, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Client, type Entry } from 'ldapts'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { Clock } from '../../src/base/clock.ts'
+import { GmsaError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { openBroker } from '../../src/broker/broker.ts'
+import type { Finding } from '../../src/cli/findings.ts'
 import { rolloverOf } from '../../src/gmsa/cycle.ts'
 import { millisecondsOf } from '../../src/gmsa/file-time.ts'
 import { startOfGkid } from '../../src/gmsa/gkid.ts'
 import { parseKeyIdentifier } from '../../src/gmsa/key-identifier.ts'
 import { parseManagedPassword } from '../../src/gmsa/managed-password.ts'
+import { formatKdfParam } from '../../src/gmsa/root-key.ts'
 import { formatSid } from '../../src/gmsa/sid.ts'
 import { openKdsRootKey } from '../../src/providers/kds-root-key/index.ts'
+import { parseRootKeys } from '../../src/providers/root-key-records.ts'
+import { runCli } from '../fakes/cli.ts'
+import { makePki, writePki } from '../fakes/pki.ts'
 import { type Domain, startDomain } from '../lab/domain.ts'
 import { needs } from '../lab/skip.ts'
 
@@ -20,6 +26,13 @@ const SECOND = 1_000
 const MINUTE = 60 * SECOND
 const HOUR = 60 * MINUTE
 const BYTES = ['msDS-ManagedPassword', 'msDS-ManagedPasswordId', 'objectSid']
+
+/** What is wrong in one configuration. */
+interface Change {
+  readonly without?: boolean
+  readonly damaged?: boolean
+  readonly port?: number
+}
 
 /** What the directory says of an account, at the moment that its clock stands at. */
 interface Told {
@@ -173,6 +186,71 @@ describe.skipIf(!needs('samba', 'krb5', 'ldap-utils'))('passwords derived withou
 
   test('log on', async () => {
     expect([await logOn('web01'), await logOn('sql01')]).toEqual(['', ''])
+  })
+
+  test.each([
+    ['the same password', {}, {}, 'ok', /the directory has the same password, kvno 1$/],
+    ['another kvno', { kvno: 5 }, {}, 'failed', /under kvno 1; ours is 5$/],
+    ['another SID', { sid: 'S-1-5-21-1-2-3-1105' }, {}, 'failed', /the directory's account has the SID S-1-5-21-/],
+    ['another interval', { managedPasswordInterval: 30 }, {}, 'failed', /msDS-ManagedPasswordInterval is 1, and/],
+    [
+      'another calendar',
+      { managedPasswordId: undefined, whenCreated: '2026-01-01T10:00:00Z' },
+      {},
+      'failed',
+      /changes the password at .*Z, and we would at/,
+    ],
+    [
+      'other root keys',
+      { managedPasswordId: undefined },
+      { without: true },
+      'failed',
+      /the directory took root key \S+ for this password, and we took/,
+    ],
+    ['a damaged root key', {}, { damaged: true }, 'failed', /root key \S+ gives another password/],
+    ['no directory', {}, { port: 1 }, 'warning', /not compared with provider ad/],
+  ] as const)('are compared by doctor: %s', async (_, account, { without, damaged, port }: Change, state, detail) => {
+    // In a folder of its own: the lab's CA has its file here, too.
+    const folder = await mkdtemp(join(domain.state, 'doctor-'))
+    const pki = await writePki(folder, await makePki())
+    const { keys } = parseRootKeys(
+      await domain.rootKeys('ldapsearch'),
+      (problem) => new GmsaError('MATERIAL_MALFORMED', problem),
+    )
+    const named = parseKeyIdentifier(written.get('web01')?.id ?? Buffer.alloc(0)).rootKeyId
+    const rootKeys = keys
+      .filter(({ id }) => !without || id !== named)
+      .map(({ id, data, createTime, useStartTime }) => ({
+        id,
+        version: 1,
+        kdfAlgorithm: 'SP800_108_CTR_HMAC',
+        kdfParam: formatKdfParam('sha512').toString('base64'),
+        data: Buffer.from(damaged ? data.reveal().toReversed() : data.reveal()).toString('base64'),
+        createTime: `${createTime}`,
+        useStartTime: `${useStartTime}`,
+      }))
+    const file = join(folder, 'root-keys.json')
+    await writeFile(file, JSON.stringify({ rootKeys }), { mode: 0o600 })
+    const passwordFile = join(folder, 'bind-password')
+    await writeFile(passwordFile, domain.ccg.password, { mode: 0o600 })
+    const bind = { username: domain.ccg.username, domainName: domain.dns, passwordFile }
+    const servers = { servers: [domain.ip], ca: domain.ca, timeout: '3s', ...(port !== undefined && { port }) }
+    const config = {
+      tls: { ...pki.server, clientCa: pki.ca },
+      providers: {
+        offline: { type: 'kds-root-key', rootKeys: { file } },
+        ad: { type: 'active-directory', domain: domain.dns, bind, ...servers },
+      },
+      accounts: { web01: { provider: 'offline', ...optionsOf('web01', 'both'), ...account } },
+    }
+    const path = join(folder, 'config.json')
+    await writeFile(path, JSON.stringify(config))
+    const { code, stdout } = await runCli(['doctor', 'web01', '--json', '--config', path])
+    const { findings }: { findings: Finding[] } = JSON.parse(stdout)
+    const compared = findings.find(({ subject }) => subject === 'offline derivation')
+    expect(compared).toMatchObject({ state, detail: expect.stringMatching(detail) })
+    expect(code).toBe(state === 'failed' ? 1 : 0)
+    for (const { data } of rootKeys) expect(stdout).not.toContain(data.slice(0, 20))
   })
 
   test.each([

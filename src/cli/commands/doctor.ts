@@ -18,6 +18,7 @@ import { describeMaterial, readMaterial } from '../account-probe.ts'
 import { type Config, expectLoaded } from '../config.ts'
 import { type Finding, findingOf, printFindings } from '../findings.ts'
 import { describeKeys } from '../keys-report.ts'
+import { compareOffline } from '../offline-compare.ts'
 import { openProvider } from '../open-providers.ts'
 import { loadRunConfig } from '../rancher-mode.ts'
 
@@ -79,7 +80,8 @@ async function examine(name: string, config: Config, flags: DoctorFlags): Promis
     ],
   ]
   const findings = await walk(first, [])
-  return walk(linksOf(found.material, account, config, flags), findings)
+  const walked = await walk(linksOf(found.material, account, config, flags), findings)
+  return [...walked, ...(await compareOffline(found.material, account, config))]
 }
 
 async function walk(links: readonly Link[], before: readonly Finding[]): Promise<Finding[]> {
