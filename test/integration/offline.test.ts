@@ -286,6 +286,20 @@ describe.skipIf(!needs('samba', 'krb5', 'ldap-utils'))('passwords derived withou
     // Two more, not four: the directory skips what nobody saw. That can't be derived.
     expect(after.kvno).toBe(before.kvno + 2)
     expect(await logOn('web01')).toBe('')
+    const asked = { name: 'web01', secret: 'web01', options: optionsOf('web01', 'both') }
+    const read = (options: object) => {
+      const { reads } = provider(exportFile('ldapsearch'))
+      const got = reads['managed-password']?.(
+        { ...asked, options: { ...asked.options, ...options } },
+        AbortSignal.timeout(5_000),
+      )
+      return got?.then(({ kvno }) => kvno && [kvno.value, kvno.predicted])
+    }
+    expect(await read({})).toEqual([6, true])
+    // The controller's own keytab tells.
+    const kvnoKeytab = join(domain.state, 'exported.keytab')
+    await domain.exportKeytab('web01$', kvnoKeytab)
+    expect(await read({ kvnoKeytab })).toEqual([after.kvno, undefined])
     // What is written down anew is as good an anchor.
     const told = await ask('web01')
     expect((await derive('web01', 'both', exportFile('ldapsearch'), told)).equals(told.blob)).toBe(true)

@@ -75,6 +75,8 @@ export interface Domain extends AsyncDisposable {
   rootKeys(tool: 'ldapsearch' | 'ldbsearch' | 'samba-tool'): Promise<string>
   /** Adds a KDS root key that is usable from `time` on, in ms since 1970. */
   addRootKey(time: number): Promise<void>
+  /** Writes the keytab of an account as the controller's own tool makes it. */
+  exportKeytab(samAccountName: string, file: string): Promise<void>
   /** Joins and starts a second DC and answers with its address. */
   secondDc(): Promise<string>
 }
@@ -285,6 +287,7 @@ export async function startDomain(options: DomainOptions = {}): Promise<Domain> 
       return asked.stdout
     },
     addRootKey: async (time) => void (await script(state, 'root-keys.sh', ['add', new Date(time).toISOString()])),
+    exportKeytab: async (name, file) => void (await script(state, 'export-keytab.sh', [name, file])),
     async secondDc() {
       await script(state, 'dc2.sh')
       return `${net}.11`
