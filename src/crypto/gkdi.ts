@@ -37,8 +37,8 @@ export interface SeedRoot {
 }
 
 /**
- * The L0 key: 64 bytes ([MS-GKDI] 3.1.4.1.2). Every key of its 426 days derives from it, so it never leaves the floors
- * below. The caller owns the result. Throws TypeError or RangeError that names the argument.
+ * The L0 key: 64 bytes ([MS-GKDI] 3.1.4.1.2). Every seed key of its 426 days derives from it.
+ * The caller owns the result. Throws TypeError or RangeError that names the argument.
  */
 export function deriveL0Key({ hash, rootKey, rootKeyId }: SeedRoot, l0: number): Buffer {
   requireBytes('rootKey', rootKey)

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { stringify } from 'yaml'
 import { systemClock } from '../../../src/base/clock.ts'
 import { silentLog } from '../../../src/base/log.ts'
+import { describeMaterial, readMaterial } from '../../../src/cli/account-probe.ts'
 import { configCommand } from '../../../src/cli/commands/config.ts'
 import { expectLoaded, type LoadResult, loadConfig } from '../../../src/cli/config.ts'
 import { openProvider, openProviders } from '../../../src/cli/open-providers.ts'
@@ -170,6 +171,23 @@ describe('root keys in another store', () => {
       expect((await failure(read(), 'STORE_DENIED')).message).toContain('holds a credential, not KDS root keys')
     }
     for (const each of opened) await each[Symbol.asyncDispose]()
+  })
+
+  test('are described by commands without being kept, and what is counted is called so', async () => {
+    await writeFile(join(folder, 'roots.json'), JSON.stringify({ rootKeys: ROOT_KEYS }), { mode: 0o600 })
+    const all = await openProviders(providers(), context, accounts)
+    const [local, offline] = [all.get('local'), all.get('offline')]
+    if (!local || !offline) return expect.unreachable('not opened')
+    const material = await readMaterial(local, { name: 'kds', secret: 'roots', options: {} }, 5_000)
+    expect(describeMaterial(material)).toBe(
+      `6 KDS root keys: ${ROOT_KEYS.map(({ id }) => `${id} from 1601-01-01T10:05:00Z`).join(', ')}`,
+    )
+    const left = material.kind === 'kds-root-key' ? material.keys.flatMap(({ data }) => [...data.reveal()]) : []
+    expect(left.length).toBe(6 * 64)
+    expect(left.every((byte) => byte === 0)).toBe(true)
+    const derived = await readMaterial(offline, { ...account, options: { ...account.options, kvno: 4 } }, 5_000)
+    expect(describeMaterial(derived)).toBe('managed password of websvc$, domain gmsa.example.com, kvno 4 (counted on)')
+    for (const each of all.values()) await each[Symbol.asyncDispose]()
   })
 
   test('can not come from a provider that holds none', async () => {
