@@ -8,6 +8,7 @@ import { Secret } from '../src/base/secret.ts'
 import { makeKeyDeriver } from '../src/gmsa/derive.ts'
 import type { Schedule } from '../src/gmsa/schedule.ts'
 import { ENCTYPES, type Enctype } from '../src/kerberos/enctype.ts'
+import { benchGkdi } from './gkdi.ts'
 import { gmsadRate } from './gmsad.ts'
 import { spread } from './table.ts'
 
@@ -94,4 +95,5 @@ export async function benchKeys(): Promise<void> {
   )
   console.log(`| the same, at most, ms | ${column(1, 1)} | |`)
   console.log(`| the same, seconds in all | ${column(2, 2)} | |`)
+  await benchGkdi()
 }

@@ -21,6 +21,8 @@ const NOTES: Readonly<Record<string, string>> = {
   'kvno-unknown': 'the kvno of the password in force is not known: no keys are handed out',
   'kvno-doubtful': 'the kvno read contradicts what is known and is not used; it is read again',
   'kvno-raised': 'the kvno has grown though the password is the same',
+  'kvno-predicted':
+    'the kvno is counted on from an earlier password, one for each change; the directory may have another',
   'previous-withheld': 'the directory withholds the previous password, and it is not known from before',
   'in-force-unknown': 'only the next password is known, and not the one in force',
   'reserved-not-zero': 'the blob has a reserved field that is not 0',

@@ -39,7 +39,7 @@ export function checkRules(
   const report: Report = (path, message) => problems.push(problemAt(origins.value(path), path, message))
   const root = asRecord(document)
   checkTypes(asRecord(root['providers']), types, report)
-  checkAccounts(root, openAccounts, report)
+  checkAccounts(root, types, openAccounts, report)
   checkReferences(root, report)
   checkAddresses(root, report)
   checkDurations(root, report)
@@ -68,7 +68,7 @@ export function findOddities(file: ConfigFile, origins: Origins): Problem[] {
   return oddities
 }
 
-/** An option of a provider that names an account it logs on with: `bind: { provider, account }`. */
+/** An option of a provider that names another's account: `bind: { provider, account }`, or `rootKeys`. */
 export interface AccountReference {
   readonly path: Path
   readonly provider: string
@@ -87,8 +87,8 @@ export function accountReferences(providers: Readonly<Record<string, unknown>>):
 }
 
 /**
- * The names under which what providers log on with could be read: the account itself, and every other name of the same
- * record. Without a `clients` section nobody may.
+ * The names under which what providers log on with or derive from could be read: the account itself, and every other
+ * name of the same record. Without a `clients` section nobody may.
  */
 export function reservedAccounts({ providers, accounts }: Pick<ConfigFile, 'providers' | 'accounts'>): Set<string> {
   const reserved = new Set<string>()
@@ -116,10 +116,20 @@ function checkTypes(
   }
 }
 
-function checkAccounts(root: Readonly<Record<string, unknown>>, openAccounts: boolean, report: Report): void {
-  const providers = Object.keys(asRecord(root['providers']))
+function checkAccounts(
+  root: Readonly<Record<string, unknown>>,
+  types: readonly ProviderType[],
+  openAccounts: boolean,
+  report: Report,
+): void {
+  const configs = asRecord(root['providers'])
+  const providers = Object.keys(configs)
   for (const [name, options] of Object.entries(asRecord(root['accounts']))) {
     const provider = asRecord(options)['provider']
+    const type = types.find((each) => each.type === asRecord(own(configs, provider))['type'])
+    for (const { option, problem } of type?.checkAccount?.(name, asRecord(options)) ?? []) {
+      report(['accounts', name, ...(option === undefined ? [] : [option])], problem)
+    }
     if (typeof provider === 'string' && provider !== '' && !providers.includes(provider)) {
       report(['accounts', name, 'provider'], `no such provider${didYouMean(provider, providers)}`)
     }

@@ -2,7 +2,15 @@ import type { Static } from 'typebox'
 import { DURATION_PATTERN } from '../base/duration.ts'
 import { ACCOUNT_NAME_PATTERN, NAMESPACE_PATTERN } from '../gmsa/account-name.ts'
 import { PERMISSIONS } from '../gmsa/material.ts'
-import { ACCOUNT_OPTIONS, DOMAIN_PATTERN, SAM_ACCOUNT_NAME_PATTERN, SPN_PATTERN } from '../providers/account-options.ts'
+import {
+  ACCOUNT_OPTIONS,
+  BASE64_PATTERN,
+  DOMAIN_PATTERN,
+  SAM_ACCOUNT_NAME_PATTERN,
+  SID_PATTERN,
+  SPN_PATTERN,
+  TIME_PATTERN,
+} from '../providers/account-options.ts'
 import type { ObjectSchema, ProviderType } from '../providers/define.ts'
 import { ADDRESS_PATTERN, NAMES_PATTERN } from '../providers/http.ts'
 import { asRecord, own } from './config-document.ts'
@@ -33,6 +41,9 @@ export const GRAMMARS: ReadonlyMap<string, string> = new Map([
   [SPN_PATTERN, 'a service principal name such as HTTP/web01.ad.example.com'],
   [ADDRESS_PATTERN, 'an address such as https://store.example.com:8200'],
   [NAMES_PATTERN, 'a name, or several with slashes between them, without blanks'],
+  [SID_PATTERN, 'a SID such as S-1-5-21-1-2-3-1105'],
+  [BASE64_PATTERN, 'base64'],
+  [TIME_PATTERN, 'a time such as 2026-11-23T20:00:00Z'],
 ])
 
 /** A mapping that takes these options and no other. */

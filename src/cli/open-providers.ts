@@ -1,12 +1,12 @@
 import { GmsaError } from '../base/errors.ts'
 import { PROVIDER_TYPES } from '../providers/index.ts'
-import type { Provider, ProviderContext, ReadCredential } from '../providers/provider.ts'
+import type { Account, Provider, ProviderContext } from '../providers/provider.ts'
 import type { AccountConfig, ProviderConfig } from './config.ts'
 
 /** What the process gives to all providers it opens. */
 export type OpenContext = Pick<ProviderContext, 'log' | 'clock'>
 
-/** The configuration around a provider: where its `bind` may lead. */
+/** The configuration around a provider: where its `bind` or `rootKeys` may lead. */
 export interface Neighbours {
   readonly providers: ReadonlyMap<string, ProviderConfig>
   /** Whose entries say how an account is called in its store. An account need not stand here. */
@@ -14,10 +14,11 @@ export interface Neighbours {
 }
 
 type Accounts = Neighbours['accounts']
+type Readers = Required<Pick<ProviderContext, 'readCredential' | 'readRootKeys'>>
 
 /**
- * Opens one configured store, and with it, when it first asks for their credentials, those of `neighbours` that it logs
- * on with; they are closed with it. Rejects with a GmsaError.
+ * Opens one configured store, and with it, when it first asks for what they hold, those of `neighbours` that it refers
+ * to; they are closed with it. Rejects with a GmsaError.
  */
 export async function openProvider(
   name: string,
@@ -29,14 +30,14 @@ export async function openProvider(
   checkReferences(name, neighbours.providers)
   const helpers = new AsyncDisposableStack()
   const opened = new Map<string, Promise<Provider>>()
-  const readCredential = credentialReader(neighbours.accounts, async (other) => {
+  const readers = neighbourReaders(neighbours.accounts, async (other) => {
     const its = neighbours.providers.get(other)
     if (!its) return undefined
     const opening = opened.get(other) ?? openProvider(other, its, context, neighbours)
     opened.set(other, opening)
     return opening
   })
-  const provider = await openOne(name, config, context, readCredential)
+  const provider = await openOne(name, config, context, readers)
   helpers.defer(async () => {
     for (const opening of opened.values()) await (await opening.catch(() => undefined))?.[Symbol.asyncDispose]()
   })
@@ -53,10 +54,10 @@ export async function openProviders(
   await using opened = new AsyncDisposableStack()
   const providers = new Map<string, Provider>()
   // Asked for at the first read only, so the order in which they are opened does not matter.
-  const readCredential = credentialReader(accounts, async (name) => providers.get(name))
+  const readers = neighbourReaders(accounts, async (name) => providers.get(name))
   for (const [name, config] of configs) {
     checkReferences(name, configs)
-    providers.set(name, opened.use(await openOne(name, config, context, readCredential)))
+    providers.set(name, opened.use(await openOne(name, config, context, readers)))
   }
   opened.move()
   return providers
@@ -66,37 +67,46 @@ async function openOne(
   name: string,
   config: ProviderConfig,
   { log, clock }: OpenContext,
-  readCredential?: ReadCredential,
+  readers?: Readers,
 ): Promise<Provider> {
   const type = PROVIDER_TYPES.find((each) => each.type === config.type)
   if (!type) throw new GmsaError('CONFIG_INVALID', `providers.${name}.type: this build has no ${config.type} provider`)
-  return type.open(name, config.options, {
-    log,
-    clock,
-    ...(readCredential && { readCredential }),
-  })
+  return type.open(name, config.options, { log, clock, ...readers })
 }
 
-/** Reads credentials of the providers that `find` knows; `accounts` may give a record another name than the account. */
-export function credentialReader(
-  accounts: Accounts,
-  find: (name: string) => Promise<Provider | undefined>,
-): ReadCredential {
-  return async (name, account, signal, which = 'current') => {
+/**
+ * Reads credentials and root keys of the providers that `find` knows; `accounts` may give a record another name than
+ * the account.
+ */
+export function neighbourReaders(accounts: Accounts, find: (name: string) => Promise<Provider | undefined>): Readers {
+  async function expectProvider(name: string): Promise<Provider> {
     const provider = await find(name)
     if (!provider) throw new GmsaError('CONFIG_INVALID', `no such provider: ${name}`)
-    const { credential } = provider.reads
-    if (!credential) throw new GmsaError('CONFIG_INVALID', `provider ${name} holds no credentials to log on with`)
+    return provider
+  }
+  function asked(provider: string, account: string): Account {
     const entry = accounts?.get(account)
-    const { secret = account, options = {} } = entry?.provider === name ? entry : {}
-    const asked = { name: account, secret, options }
-    if (which === 'current') return credential(asked, signal)
-    if (provider.readPrevious) return provider.readPrevious(asked, signal)
-    throw new GmsaError('ACCOUNT_NOT_FOUND', `provider ${name} keeps no previous credential`)
+    const { secret = account, options = {} } = entry?.provider === provider ? entry : {}
+    return { name: account, secret, options }
+  }
+  return {
+    async readCredential(name, account, signal, which = 'current') {
+      const { reads, readPrevious } = await expectProvider(name)
+      if (!reads.credential)
+        throw new GmsaError('CONFIG_INVALID', `provider ${name} holds no credentials to log on with`)
+      if (which === 'current') return reads.credential(asked(name, account), signal)
+      if (readPrevious) return readPrevious(asked(name, account), signal)
+      throw new GmsaError('ACCOUNT_NOT_FOUND', `provider ${name} keeps no previous credential`)
+    },
+    async readRootKeys(name, account, signal) {
+      const { 'kds-root-key': read } = (await expectProvider(name)).reads
+      if (!read) throw new GmsaError('CONFIG_INVALID', `provider ${name} holds no KDS root keys`)
+      return read(asked(name, account), signal)
+    },
   }
 }
 
-/** The providers that one refers to: an option such as `bind: { provider, account }`. */
+/** The providers that one refers to: an option such as `bind: { provider, account }` or `rootKeys`. */
 function referencesOf(config: ProviderConfig | undefined): string[] {
   return Object.values(config?.options ?? {}).flatMap((option) => {
     if (typeof option !== 'object' || option === null || !('provider' in option)) return []

@@ -1,4 +1,5 @@
 import { type DomainFacts, RANCHER_PLUGIN } from './credential-spec.ts'
+import { isGuid } from './guid.ts'
 
 /** Something in a credential spec that would keep it from working, or that does harm. Shows no value that could be secret. */
 export interface SpecProblem {
@@ -21,7 +22,6 @@ const MEMBERS: Readonly<Record<string, readonly string[]>> = {
 }
 const DOMAIN_SID = /^S-1-5-21(?:-\d{1,10}){3}$/
 const ACCOUNT_SID = /^S-1-5-21(?:-\d{1,10}){4}$/
-const GUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 const DNS_NAME = /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+$/i
 const NETBIOS_NAME = /^[^\\/:*?"<>|.\s]{1,15}$/
 /** What a sAMAccountName of a computer, and so of a gMSA, has before its `$`. */
@@ -121,7 +121,7 @@ function judgeDomain(domain: Members, report: Report): void {
     report('DomainJoinConfig.Sid', 'expected the SID of the domain, S-1-5-21 and three more numbers')
   }
   const guid = text('Guid')
-  if (guid !== undefined && !GUID.test(guid)) {
+  if (guid !== undefined && !isGuid(guid)) {
     report('DomainJoinConfig.Guid', 'expected the GUID of the domain, without braces', '(Get-ADDomain).ObjectGUID')
   }
   judgeAccountName(text('MachineAccountName'), 'DomainJoinConfig.MachineAccountName', report)
@@ -185,7 +185,7 @@ function judgeHostAccount(value: unknown, report: Report): void {
   if (config['PortableCcgVersion'] !== '1') report(`${place}.PortableCcgVersion`, 'expected the text "1"')
   const guid = textOf(config, 'PluginGUID', place, report)
   const bare = guid?.replace(/^\{|\}$/g, '').toUpperCase()
-  if (guid !== undefined && !GUID.test(bare ?? '')) report(`${place}.PluginGUID`, 'expected a GUID in braces')
+  if (guid !== undefined && !isGuid(bare ?? '')) report(`${place}.PluginGUID`, 'expected a GUID in braces')
   else if (guid !== undefined && guid !== `{${guid.slice(1, -1)}}`) {
     report(`${place}.PluginGUID`, 'lacks its braces', `without them the plug-in is not found: write {${bare}}`)
   }

@@ -19,6 +19,11 @@ const STRING_TO_KEY: Readonly<Record<EnctypeNumber, StringToKey>> = {
   23: async (utf16) => ntHash(utf16),
 }
 
+/** One key of a password, without any memory of it. `salt` is text; the caller owns the key. */
+export function deriveKey(password: Secret, enctype: EnctypeNumber, salt: string): Promise<Uint8Array> {
+  return STRING_TO_KEY[enctype](password.reveal(), Buffer.from(salt, 'utf8'))
+}
+
 async function withUtf8(utf16: Uint8Array, derive: (password: Uint8Array) => Promise<Buffer>): Promise<Buffer> {
   const utf8 = utf16ToUtf8(utf16)
   try {
@@ -72,7 +77,7 @@ export function makeKeyDeriver(options: KeyDeriverOptions = {}): KeyDeriver {
     if (known) return known
     const key = enter(async () => {
       const started = performance.now()
-      const bytes = await STRING_TO_KEY[number](password.reveal(), Buffer.from(salt, 'utf8'))
+      const bytes = await deriveKey(password, number, salt)
       onDerived?.(number, (performance.now() - started) / 1000)
       return new Secret(bytes)
     })

@@ -1,10 +1,10 @@
 import type { Secret } from '../base/secret.ts'
 import { isWholeCycles, nearestEdge } from './cycle.ts'
+import { TICKS_PER_MS } from './file-time.ts'
 import type { PasswordBlob } from './managed-password.ts'
 
 /** Five minutes: from here to the change the blob's CurrentPassword is the next one ([MS-ADTS] 3.1.1.4.5.39). */
 export const WINDOW = 300_000
-const TICKS_PER_MS = 10_000n
 const WINDOW_TICKS = BigInt(WINDOW) * TICKS_PER_MS
 /** About a hundred years in ms: no interval is longer in our arithmetic, whatever its 64 bits say. */
 const FOREVER = 3_155_760_000_000
@@ -17,7 +17,7 @@ const TOO_CLOSE = 5_000
 
 /**
  * What names a kvno: the directory, read for this very password; the order, for it writes an old and a new password
- * together under neighbouring numbers; or a prediction, which the change may prove wrong by one.
+ * together under neighbouring numbers; or a prediction, one more for each change, which each may prove wrong by one.
  */
 export type KvnoSource = 'directory' | 'order' | 'prediction'
 
@@ -47,9 +47,15 @@ export interface Reading {
    * msDS-KeyVersionNumber, read from the same server and **after** the blob, because the read of the blob may itself
    * set off the change; or as configured. Absent where it is not known. `readAt` is when that second answer arrived:
    * later than five seconds before the change it is not used, for the directory may have changed already.
-   * `confirmed`: read once more after the schedule had called it doubtful, and still the same.
+   * `confirmed`: read once more after the schedule had called it doubtful, and still the same. `predicted`: not read, but
+   * counted on from that of an earlier password.
    */
-  readonly kvno?: { readonly value: number; readonly readAt: number; readonly confirmed?: boolean }
+  readonly kvno?: {
+    readonly value: number
+    readonly readAt: number
+    readonly confirmed?: boolean
+    readonly predicted?: boolean
+  }
   /** From one change to the next in ms, by rolloverOf; absent where msDS-ManagedPasswordInterval is not known. */
   readonly rollover?: number
   /** From 0 to below 1, drawn once for each reading, so that replicas don't all ask at the same moment. */
@@ -60,10 +66,17 @@ export interface Reading {
  * - `kvno-unknown`: the password in force has none, so nothing can be handed out.
  * - `kvno-doubtful`: the kvno read contradicts what was known, and was not used. Read again, and confirm.
  * - `kvno-raised`: the same password has a higher kvno than before; somebody may have set another password.
+ * - `kvno-predicted`: the kvno of the password in force is counted on from an earlier one.
  * - `previous-withheld`: there was a password before this one, and neither the directory nor memory has it.
  * - `in-force-unknown`: the blob shows the next password and not the one in force.
  */
-export type ScheduleNote = 'kvno-unknown' | 'kvno-doubtful' | 'kvno-raised' | 'previous-withheld' | 'in-force-unknown'
+export type ScheduleNote =
+  | 'kvno-unknown'
+  | 'kvno-doubtful'
+  | 'kvno-raised'
+  | 'kvno-predicted'
+  | 'previous-withheld'
+  | 'in-force-unknown'
 
 /** The generations of an account, as a reading and what was known before it tell. */
 export interface Family {
@@ -106,11 +119,11 @@ export function joinReading(reading: Reading, before: readonly Generation[]): Fa
     end: seen.end,
   }
   const next = nextGeneration(seen, edge, kvno, known)
-  const previous = previousGeneration(seen, edge, kvno, known)
+  const previous = previousGeneration(seen, edge, kvno, known, note === 'kvno-predicted')
   const family = [inForce, next, previous].filter((each) => each !== undefined)
   const others = known.filter((each) => each.kvno && !isReplaced(each, family, edge))
   const notes: ScheduleNote[] = []
-  if (note === 'kvno-doubtful' || note === 'kvno-raised') notes.push(note)
+  if (note !== undefined && note !== 'confirmed') notes.push(note)
   if (!inForce) notes.push('in-force-unknown')
   else if (!kvno) notes.push('kvno-unknown')
   if (!seen.inWindow && !previous && others.length === 0 && kvno?.value !== 1) notes.push('previous-withheld')
@@ -177,7 +190,7 @@ const isFirm = (kvno: Kvno | undefined): kvno is Kvno & { readonly from: 'direct
 
 interface Settled {
   readonly kvno?: Kvno
-  readonly note?: 'kvno-doubtful' | 'kvno-raised' | 'confirmed'
+  readonly note?: 'kvno-doubtful' | 'kvno-raised' | 'kvno-predicted' | 'confirmed'
 }
 
 /**
@@ -191,10 +204,14 @@ function settleKvno({ kvno: read }: Reading, { inForce, end, previous }: Seen, b
   if (!read || read.readAt >= end - TOO_CLOSE) return fallback
   const { value } = read
   if (!(Number.isSafeInteger(value) && value >= 1 && value <= MAX_KVNO)) return { ...fallback, note: 'kvno-doubtful' }
-  const kvno = { value, from: 'directory' } as const
   const firm = own.filter(isFirm)
-  if (firm.some((each) => each.value === value)) return { kvno }
   const taken = before.some((each) => each.password !== inForce && isFirm(each.kvno) && each.kvno.value >= value)
+  if (read.predicted) {
+    if (firm.length > 0) return fallback
+    return { ...(taken ? fallback : { kvno: { value, from: 'prediction' } }), note: 'kvno-predicted' }
+  }
+  const kvno = { value, from: 'directory' } as const
+  if (firm.some((each) => each.value === value)) return { kvno }
   if (taken || firm.some((each) => each.value > value)) {
     return read.confirmed ? { kvno, note: 'confirmed' } : { ...fallback, note: 'kvno-doubtful' }
   }
@@ -250,12 +267,13 @@ function previousGeneration(
   edge: number,
   kvno: Kvno | undefined,
   known: readonly Generation[],
+  isPredicted: boolean,
 ): Generation | undefined {
   if (!password || password === inForce) return undefined
   const own = known.find((each) => each.password === password)
   return {
     password,
-    ...optional('kvno', previousKvno(password, kvno, known)),
+    ...optional('kvno', previousKvno(password, kvno, known, isPredicted)),
     ...optional('start', own?.start ?? (rollover === undefined ? undefined : edge - 2 * rollover)),
     ...optional('end', own?.end ?? (rollover === undefined ? undefined : end - rollover)),
   }
@@ -263,16 +281,22 @@ function previousGeneration(
 
 /**
  * The directory writes old and new together, so the previous password is one below the one in force, unless it is
- * known under another number, or another password is known under that one. An earlier guess is the last resort.
+ * known under another number, or another password is known under that one. An earlier guess is the last resort. Below
+ * a kvno that was counted on there is nothing but a guess.
  */
-function previousKvno(password: Secret, kvno: Kvno | undefined, known: readonly Generation[]): Kvno | undefined {
+function previousKvno(
+  password: Secret,
+  kvno: Kvno | undefined,
+  known: readonly Generation[],
+  isPredicted: boolean,
+): Kvno | undefined {
   const own = known
     .flatMap((each) => (each.password === password && each.kvno ? [each.kvno] : []))
     .toSorted(byFirmness)[0]
   if (!kvno || isFirm(own)) return own
-  const order = { value: kvno.value - 1, from: 'order' } as const
+  const order = { value: kvno.value - 1, from: isPredicted ? 'prediction' : 'order' } as const
   const free = !known.some((each) => each.password !== password && isAt(each, order))
-  if (kvno.from === 'directory' && order.value > 0 && free) return order
+  if ((isPredicted || kvno.from === 'directory') && order.value > 0 && free) return order
   return own && own.value < kvno.value ? own : undefined
 }
 

@@ -1,6 +1,8 @@
 import type { Secret } from '../base/secret.ts'
 import type { KerberosKeys } from '../kerberos/keys.ts'
 import type { Principal } from '../kerberos/principal.ts'
+import type { KeyHeader } from './key-envelope.ts'
+import type { KdsRootKey } from './root-key.ts'
 
 /** An ordinary domain user that may retrieve gMSA passwords: what the CCG plug-in asks for. */
 export interface ImpersonationCredential {
@@ -17,8 +19,13 @@ export interface ManagedPassword {
   readonly blob: Secret
   /** When the blob arrived, in ms since 1970: its intervals count from there. */
   readonly receivedAt: number
-  /** msDS-KeyVersionNumber, read from the same server after the blob, and when; absent where nobody said. */
-  readonly kvno?: { readonly value: number; readonly readAt: number }
+  /**
+   * msDS-KeyVersionNumber, read from the same server after the blob, and when; absent where nobody said. `predicted`: not
+   * read, but counted on from one that was of an earlier password.
+   */
+  readonly kvno?: { readonly value: number; readonly readAt: number; readonly predicted?: true }
+  /** Root key and cycle of the password in force, as far as they are known. No secret: msDS-ManagedPasswordId. */
+  readonly passwordId?: Pick<KeyHeader, 'gkid' | 'rootKeyId'>
   readonly account: ManagedAccount
   /** The server that gave it, for log and metric. */
   readonly server?: string
@@ -44,8 +51,14 @@ export interface StoredKeys extends KerberosKeys {
   readonly principals: readonly Principal[]
 }
 
-/** What a store can hold, rawest first; the KDS root key will join it. */
-export type Material = ManagedPassword | StoredKeys | ImpersonationCredential
+/** The KDS root keys of a forest. Never handed out: managed passwords are derived of them, and they are wiped. */
+export interface KdsRootKeys {
+  readonly kind: 'kds-root-key'
+  readonly keys: readonly KdsRootKey[]
+}
+
+/** What a store can hold, rawest first. */
+export type Material = KdsRootKeys | ManagedPassword | StoredKeys | ImpersonationCredential
 export type Kind = Material['kind']
 export type MaterialOf<K extends Kind> = Extract<Material, { kind: K }>
 

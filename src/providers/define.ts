@@ -9,6 +9,13 @@ export interface ObjectSchema {
   readonly [keyword: string]: unknown
 }
 
+/** What is wrong with an account's option, without its value. */
+export interface AccountProblem {
+  /** Absent: with the account as a whole. */
+  readonly option?: string
+  readonly problem: string
+}
+
 /** A type of store: its options' schema and how to open one. The registry in index.ts lists them all. */
 export interface ProviderType<S extends ObjectSchema = ObjectSchema, A extends ObjectSchema = ObjectSchema> {
   /** The word in `providers.<name>.type`. */
@@ -19,6 +26,8 @@ export interface ProviderType<S extends ObjectSchema = ObjectSchema, A extends O
   readonly schema: S
   /** What an account may set beside `provider` and `secret`. */
   readonly accountSchema: A
+  /** What that schema can't say: called at start for each account of the type whose options fit it. */
+  checkAccount?(account: string, options: Readonly<Record<string, unknown>>): readonly AccountProblem[]
   /** Opens the store `name`. Heavy libraries are imported in here. Rejects with a GmsaError of CONFIG_INVALID. */
   open(name: string, options: Static<S>, context: ProviderContext): Promise<Provider>
 }

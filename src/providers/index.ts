@@ -3,6 +3,7 @@ import { awsSecretsManager } from './aws-secrets-manager/index.ts'
 import { azureKeyVault } from './azure-key-vault/index.ts'
 import type { ProviderType } from './define.ts'
 import { file } from './file/index.ts'
+import { kdsRootKey } from './kds-root-key/index.ts'
 import { kubernetes } from './kubernetes/index.ts'
 import { vault } from './vault/index.ts'
 
@@ -14,4 +15,5 @@ export const PROVIDER_TYPES: readonly ProviderType[] = [
   azureKeyVault,
   awsSecretsManager,
   activeDirectory,
+  kdsRootKey,
 ]

@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { DomainFacts } from '../gmsa/credential-spec.ts'
-import type { ImpersonationCredential, Kind, MaterialOf } from '../gmsa/material.ts'
+import type { ImpersonationCredential, KdsRootKeys, Kind, MaterialOf } from '../gmsa/material.ts'
 
 /** An account as configured, and as a provider is asked for it. */
 export interface Account {
@@ -55,6 +55,9 @@ export type ReadCredential = (
   which?: 'current' | 'previous',
 ) => Promise<ImpersonationCredential>
 
+/** Reads KDS root keys by the names of their provider and account, see {@link ProviderContext}. The reader wipes them. */
+export type ReadRootKeys = (provider: string, account: string, signal: AbortSignal) => Promise<KdsRootKeys>
+
 /** What a provider may use of the process around it. */
 export interface ProviderContext {
   readonly log: Log
@@ -66,4 +69,6 @@ export interface ProviderContext {
    * ACCOUNT_NOT_FOUND where there is none, or the store keeps none.
    */
   readonly readCredential?: ReadCredential
+  /** The same for KDS root keys: what `rootKeys` with `provider` and `account` names. */
+  readonly readRootKeys?: ReadRootKeys
 }

@@ -8,6 +8,7 @@ import { decodeManagedPassword, decodeStoredKeys, KEYTAB_MEMBERS } from './key-r
 import type { Account, Provider } from './provider.ts'
 import { malformed, memberOf, type StoredRecord } from './record-members.ts'
 import { parseRecordText, unwrapRecord } from './record-text.ts'
+import { decodeRootKeys } from './root-key-records.ts'
 
 export { decodeCredential, malformed, parseRecordText, type StoredRecord }
 
@@ -62,6 +63,8 @@ export function fromRecords(
   return {
     name,
     reads: {
+      'kds-root-key': async (account, signal) =>
+        decodeRootKeys(await read('kds-root-key', account, signal), account.name),
       credential: async (account, signal) => credentialOf(await read('credential', account, signal), account),
       'managed-password': async (account, signal) =>
         decodeManagedPassword(await read('managed-password', account, signal), account, clock.now()),
@@ -81,11 +84,13 @@ export function fromRecords(
 
 /** The members that tell what a record holds. */
 const SIGNS: Readonly<Record<Kind, readonly string[]>> = {
+  'kds-root-key': ['rootKeys'],
   'managed-password': ['managedPassword'],
   'kerberos-keys': KEYTAB_MEMBERS,
   credential: CREDENTIAL_MEMBERS,
 }
 const WORDS: Readonly<Record<Kind, string>> = {
+  'kds-root-key': 'KDS root keys',
   'managed-password': 'a managed password',
   'kerberos-keys': 'a keytab',
   credential: 'a credential',

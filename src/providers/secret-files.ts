@@ -53,6 +53,12 @@ export class SecretFiles {
 
   /** The text of a file of `folder`, UTF-8 and strict about it; undefined when there is none. */
   async read(folder: string, file: string, signal: AbortSignal): Promise<string | undefined> {
+    const bytes = await this.readBytes(folder, file, signal)
+    return bytes && decodeUtf8(bytes, join(folder, file))
+  }
+
+  /** The bytes of a file of `folder`, for the caller to overwrite; undefined when there is none. */
+  async readBytes(folder: string, file: string, signal: AbortSignal): Promise<Buffer | undefined> {
     signal.throwIfAborted()
     const path = join(folder, file)
     // Without O_NONBLOCK a named pipe would hold a thread until somebody writes to it.
@@ -61,7 +67,7 @@ export class SecretFiles {
     if (!handle) return undefined
     try {
       await this.#judge(handle, path)
-      return decodeUtf8(await readBounded(handle, path, signal, this.#maxBytes), path)
+      return await readBounded(handle, path, signal, this.#maxBytes)
     } catch (error) {
       signal.throwIfAborted()
       throw error instanceof GmsaError ? error : storeError(error, path)

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import type { ProviderConfig } from '../../src/cli/config.ts'
-import { credentialReader, openProvider, openProviders } from '../../src/cli/open-providers.ts'
+import { neighbourReaders, openProvider, openProviders } from '../../src/cli/open-providers.ts'
 import type { Provider } from '../../src/providers/provider.ts'
 import { fromRecords, type StoredRecord } from '../../src/providers/records.ts'
 import { failure } from '../contract/provider-contract.ts'
@@ -101,7 +101,7 @@ describe('the credential before the current one', () => {
       ...(previous && { readPrevious: async ({ secret }) => ({ ...previous, username: secret }) }),
       probe: async () => {},
     })
-    return credentialReader(accounts, async (name) => (name === 'memory' ? provider : undefined))
+    return neighbourReaders(accounts, async (name) => (name === 'memory' ? provider : undefined)).readCredential
   }
 
   test('is read where the store keeps it, under the name that the account has there', async () => {

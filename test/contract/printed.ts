@@ -5,9 +5,10 @@ export function printed(thing: unknown): string {
   const parts = [
     inspect(thing, { showHidden: true, depth: Number.POSITIVE_INFINITY, getters: true, maxArrayLength: null }),
     inspect(thing, { showHidden: true, depth: Number.POSITIVE_INFINITY, customInspect: false }),
-    format('%s %o %O %j', thing, thing, thing, thing),
+    format('%s %o %O', thing, thing, thing),
     String(thing),
-    JSON.stringify(thing) ?? '',
+    // BigInt has no JSON; what stands beside one in an object has.
+    JSON.stringify(thing, (_, value) => (typeof value === 'bigint' ? `${value}` : value)) ?? '',
   ]
   walk(thing, parts, new Set())
   return parts.join('\n')

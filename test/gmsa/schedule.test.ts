@@ -402,6 +402,40 @@ describe('a kvno', () => {
   })
 })
 
+describe('a kvno that is counted on from an earlier password', () => {
+  const counted = (names: readonly string[], change: number, now: number, value: number) =>
+    reading(names, change, now, undefined, { kvno: { value, readAt: now - HOUR, predicted: true } })
+
+  test('is used, marked, and said; the previous password and the next one are marked too', () => {
+    const steady = plan(counted(['B', 'A'], EDGE, EDGE - HOUR, 6))
+    expect([acceptor(steady), initiator(steady), steady.notes]).toEqual(['B6?! A5?', 'B6', ['kvno-predicted']])
+    const window = plan(counted(['C', 'B'], EDGE, EDGE - 4 * MINUTE, 6), steady)
+    expect([acceptor(window), window.notes]).toEqual(['C7? B6?!', ['kvno-predicted']])
+    const after = plan(counted(['C', 'B'], EDGE + ROLLOVER, EDGE + MINUTE, 7), window)
+    expect([acceptor(after), after.notes]).toEqual(['C7?! B6?', ['kvno-predicted']])
+  })
+
+  test('leaves what is known as it is', () => {
+    const known = plan(reading(['B', 'A'], EDGE, EDGE - HOUR, 7))
+    const same = plan(counted(['B', 'A'], EDGE, EDGE - 30 * MINUTE, 6), known)
+    expect([acceptor(same), same.notes]).toEqual(['B7! A6', []])
+    const window = plan(reading(['C', 'B'], EDGE, EDGE - MINUTE, 7), known)
+    expect(acceptor(plan(counted(['C', 'B'], EDGE + ROLLOVER, EDGE + HOUR, 8), window))).toBe('C8?! B7')
+    // No two passwords share a number, and an older one has no higher.
+    expect(acceptor(plan(counted(['C', 'B'], EDGE + ROLLOVER, EDGE + HOUR, 7), window))).toBe('C8?! B7')
+  })
+
+  test('gives way to one that is read', () => {
+    const steady = plan(counted(['B', 'A'], EDGE, EDGE - HOUR, 6))
+    const read = plan(reading(['B', 'A'], EDGE, EDGE - 30 * MINUTE, 8), steady)
+    expect([acceptor(read), read.notes]).toEqual(['B8! A7', []])
+  })
+
+  test('of 1 leaves no number below it', () => {
+    expect(acceptor(plan(counted(['B', 'A'], EDGE, EDGE - HOUR, 1)))).toBe('B1?!')
+  })
+})
+
 describe('servers that differ', () => {
   test('by a whole interval: only the next password counts as the next', () => {
     const steady = plan(reading(['B', 'A'], EDGE, EDGE - HOUR, 7))

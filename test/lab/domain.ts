@@ -69,8 +69,14 @@ export interface Domain extends AsyncDisposable {
   setPassword(name: string, password: string): Promise<void>
   /** Applies LDIF as the system; `@BASE@` in it stands for `base`. */
   modify(ldif: string): Promise<void>
-  /** Moves the DC's clock at once (`+21h`), only ever forward. */
+  /** Moves the DC's clock at once (`+21h`), or stops it at a time (`2026-11-23 20:00:00`); only ever forward. */
   clock(offset: string): Promise<void>
+  /** The domain's KDS root keys with their secret, in the words of one of these tools. */
+  rootKeys(tool: 'ldapsearch' | 'ldbsearch' | 'samba-tool'): Promise<string>
+  /** Adds a KDS root key that is usable from `time` on, in ms since 1970. */
+  addRootKey(time: number): Promise<void>
+  /** Writes the keytab of an account as the controller's own tool makes it. */
+  exportKeytab(samAccountName: string, file: string): Promise<void>
   /** Joins and starts a second DC and answers with its address. */
   secondDc(): Promise<string>
 }
@@ -157,11 +163,12 @@ async function fakeTimeLibrary(): Promise<string> {
   throw new Error('libfaketime is not installed')
 }
 
-/** A script of the lab in `state`; throws with what it said when it fails. */
-async function script(state: string, name: string, args: readonly string[] = [], input?: string): Promise<void> {
+/** Runs a script of the lab in `state` and answers with what it printed; throws with what it said when it fails. */
+async function script(state: string, name: string, args: readonly string[] = [], input?: string): Promise<string> {
   const env = { ...process.env, AD_STATE: state }
   const { code, stdout, stderr } = await execute('bash', [join(scripts, name), ...args], { env, input, limit: 180_000 })
   if (code !== 0) throw new Error(`${name} ended with code ${code}: ${stderr || stdout}`)
+  return stdout
 }
 
 /** Stops the lab when this process has gone, however it went: the guard is a process of its own. */
@@ -240,7 +247,7 @@ export async function startDomain(options: DomainOptions = {}): Promise<Domain> 
     const underClock = { LD_PRELOAD: await fakeTimeLibrary(), FAKETIME: await clockOf(state) }
     return execute(command, args, { env: { ...env, ...underClock, ...extra }, input })
   }
-  const modify = (ldif: string) => script(state, 'modify.sh', [], ldif)
+  const modify = async (ldif: string) => void (await script(state, 'modify.sh', [], ldif))
   return {
     realm,
     dns,
@@ -267,7 +274,20 @@ export async function startDomain(options: DomainOptions = {}): Promise<Domain> 
       const value = Buffer.from(`"${secret}"`, 'utf16le').toString('base64')
       return modify(`dn: CN=${name},CN=Users,@BASE@\nchangetype: modify\nreplace: unicodePwd\nunicodePwd:: ${value}\n`)
     },
-    clock: (offset) => script(state, 'clock.sh', [offset]),
+    clock: async (offset) => void (await script(state, 'clock.sh', [offset])),
+    async rootKeys(tool) {
+      if (tool !== 'ldapsearch') return script(state, 'root-keys.sh', [tool])
+      const passwordFile = join(state, 'admin-password')
+      await writeFile(passwordFile, secrets.admin, { mode: 0o600 })
+      const asAdmin = ['-x', '-D', `Administrator@${dns}`, '-y', passwordFile, '-H', `ldaps://${net}.10`]
+      const base = `CN=Master Root Keys,CN=Group Key Distribution Service,CN=Services,CN=Configuration,DC=${dns.replaceAll('.', ',DC=')}`
+      // Not under the DC's clock, in which its certificate need not be valid.
+      const asked = await execute('ldapsearch', [...asAdmin, '-b', base, '(objectClass=msKds-ProvRootKey)'], { env })
+      if (asked.code !== 0) throw new Error(`ldapsearch ended with code ${asked.code}: ${asked.stderr}`)
+      return asked.stdout
+    },
+    addRootKey: async (time) => void (await script(state, 'root-keys.sh', ['add', new Date(time).toISOString()])),
+    exportKeytab: async (name, file) => void (await script(state, 'export-keytab.sh', [name, file])),
     async secondDc() {
       await script(state, 'dc2.sh')
       return `${net}.11`

@@ -18,6 +18,7 @@ import { describeMaterial, readMaterial } from '../account-probe.ts'
 import { type Config, expectLoaded } from '../config.ts'
 import { type Finding, findingOf, printFindings } from '../findings.ts'
 import { describeKeys } from '../keys-report.ts'
+import { compareOffline } from '../offline-compare.ts'
 import { openProvider } from '../open-providers.ts'
 import { loadRunConfig } from '../rancher-mode.ts'
 
@@ -79,7 +80,8 @@ async function examine(name: string, config: Config, flags: DoctorFlags): Promis
     ],
   ]
   const findings = await walk(first, [])
-  return walk(linksOf(found.material, account, config, flags), findings)
+  const walked = await walk(linksOf(found.material, account, config, flags), findings)
+  return [...walked, ...(await compareOffline(found.material, account, config))]
 }
 
 async function walk(links: readonly Link[], before: readonly Finding[]): Promise<Finding[]> {
@@ -95,7 +97,7 @@ async function walk(links: readonly Link[], before: readonly Finding[]): Promise
 /** What comes after the record depends on what it is. Nothing known yet: as for a credential, to be named as skipped. */
 function linksOf(material: Material | undefined, account: Account, config: Config, flags: DoctorFlags): Link[] {
   if (material?.kind === 'managed-password') return keyLinks(material, account)
-  if (material?.kind === 'kerberos-keys') return []
+  if (material?.kind === 'kerberos-keys' || material?.kind === 'kds-root-key') return []
   const found: { server?: DirectoryServer } = {}
   return [
     [

@@ -1,6 +1,7 @@
 import { AndFilter, type Client, type Entry, EqualityFilter } from 'ldapts'
 import { GmsaError } from '../../base/errors.ts'
 import type { DomainFacts } from '../../gmsa/credential-spec.ts'
+import { formatGuid } from '../../gmsa/guid.ts'
 import { formatSid } from '../../gmsa/sid.ts'
 
 /**
@@ -56,14 +57,6 @@ function missing(attribute: string, host: string): GmsaError {
   return new GmsaError('STORE_UNAVAILABLE', `${host} does not give us ${attribute} of the domain`, {
     reason: 'protocol',
   })
-}
-
-/** Text of a GUID from its 16 bytes: the first three fields little-endian ([MS-DTYP] 2.3.4.2). */
-export function formatGuid(bytes: Buffer): string {
-  if (bytes.length !== 16) throw new GmsaError('MATERIAL_MALFORMED', 'GUID: expected 16 bytes')
-  const first = bytes.readUInt32LE(0).toString(16).padStart(8, '0')
-  const [second, third] = [4, 6].map((at) => bytes.readUInt16LE(at).toString(16).padStart(4, '0'))
-  return [first, second, third, bytes.toString('hex', 8, 10), bytes.toString('hex', 10)].join('-')
 }
 
 /** `ad.test` of `DC=ad,DC=test`. */

@@ -2,6 +2,7 @@ import { AndFilter, type Client, type Entry, EqualityFilter } from 'ldapts'
 import type { Clock } from '../../base/clock.ts'
 import { GmsaError } from '../../base/errors.ts'
 import { Secret } from '../../base/secret.ts'
+import { type KeyIdentifier, parseKeyIdentifier } from '../../gmsa/key-identifier.ts'
 import { parseManagedPassword } from '../../gmsa/managed-password.ts'
 import type { ManagedAccount, ManagedPassword } from '../../gmsa/material.ts'
 import { formatSid } from '../../gmsa/sid.ts'
@@ -9,6 +10,7 @@ import { passwordError } from './causes.ts'
 
 const BLOB = 'msDS-ManagedPassword'
 const KVNO = 'msDS-KeyVersionNumber'
+const PASSWORD_ID = 'msDS-ManagedPasswordId'
 /** The blob is computed when it is asked for, and only when it is asked for by name. */
 const ATTRIBUTES = [
   BLOB,
@@ -47,12 +49,12 @@ export async function readManagedPassword(
   const entry = await findAccount(client, host, lookup)
   const receivedAt = clock.now()
   const blob = takeBlob(entry, lookup.samAccountName, host)
-  const kvno = await readKvno(client, entry.dn, clock)
+  const version = await readVersion(client, entry.dn, clock)
   return {
     kind: 'managed-password',
     blob,
     receivedAt,
-    ...(kvno && { kvno }),
+    ...version,
     account: accountOf(entry, lookup.domain),
     server: host,
   }
@@ -107,11 +109,31 @@ function takeBlob(entry: Entry, samAccountName: string, host: string): Secret {
   return blob
 }
 
-async function readKvno(client: Client, dn: string, clock: Clock): Promise<ManagedPassword['kvno']> {
-  const { searchEntries } = await client.search(dn, { scope: 'base', attributes: [KVNO] })
+type Version = Pick<ManagedPassword, 'kvno' | 'passwordId'>
+
+async function readVersion(client: Client, dn: string, clock: Clock): Promise<Version> {
+  const { searchEntries } = await client.search(dn, {
+    scope: 'base',
+    attributes: [KVNO, PASSWORD_ID],
+    explicitBufferAttributes: [PASSWORD_ID],
+  })
   const [entry] = searchEntries
   const value = entry && numberOf(entry, KVNO)
-  return value === undefined || value < 1 ? undefined : { value, readAt: clock.now() }
+  const passwordId = entry && identifierOf(entry)
+  return {
+    ...(value !== undefined && value > 0 && { kvno: { value, readAt: clock.now() } }),
+    ...(passwordId && { passwordId }),
+  }
+}
+
+/** What the password in force came from. For doctor alone: one that can't be read is none. */
+function identifierOf(entry: Entry): KeyIdentifier | undefined {
+  const [bytes] = valuesOf(entry, PASSWORD_ID)
+  try {
+    return Buffer.isBuffer(bytes) ? parseKeyIdentifier(bytes) : undefined
+  } catch {
+    return undefined
+  }
 }
 
 function accountOf(entry: Entry, domain: string): ManagedAccount {

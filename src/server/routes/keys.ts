@@ -111,7 +111,10 @@ const keysSchema = {
               name: { type: 'string' },
               key: { type: 'string', description: 'Base64.' },
               phase: { type: 'string', enum: ['current', 'previous', 'next'] },
-              predicted: { type: 'boolean', description: 'The kvno is expected and will be known after the change.' },
+              predicted: {
+                type: 'boolean',
+                description: 'The kvno was not read but expected: one more than that of the password before.',
+              },
             },
           },
         },

@@ -7,6 +7,7 @@ import { readManagedPassword } from '../../../src/providers/active-directory/man
 import { printed } from '../../contract/printed.ts'
 import { failure } from '../../contract/provider-contract.ts'
 import { movableClock } from '../../fakes/clock.ts'
+import lab from '../../vectors/samba-dc-sample.json' with { type: 'json' }
 
 const DN = 'CN=web01\\, the first,CN=Managed Service Accounts,DC=ad,DC=test'
 const LOOKUP = { samAccountName: 'web01$', domain: 'ad.test', searchBase: 'DC=ad,DC=test' }
@@ -58,7 +59,25 @@ describe('reading a managed password', () => {
     expect(first?.options.attributes).toContain('msDS-ManagedPassword')
     expect(first?.options.attributes).not.toContain('msDS-KeyVersionNumber')
     expect(first?.options.explicitBufferAttributes).toContain('msDS-ManagedPassword')
-    expect(second).toEqual({ base: DN, options: { scope: 'base', attributes: ['msDS-KeyVersionNumber'] } })
+    expect(second).toEqual({
+      base: DN,
+      options: {
+        scope: 'base',
+        attributes: ['msDS-KeyVersionNumber', 'msDS-ManagedPasswordId'],
+        explicitBufferAttributes: ['msDS-ManagedPasswordId'],
+      },
+    })
+  })
+
+  test('says which root key and cycle the password came from, where that can be read', async () => {
+    const [sample] = lab.samples
+    const raw = Buffer.from(sample?.managedPasswordId.raw ?? '', 'hex')
+    const withId = (id: Buffer | string[]) =>
+      directory([account()], [{ ...version('7'), 'msDS-ManagedPasswordId': id }])
+    const { rootKeyId, l0, l1, l2 } = sample?.managedPasswordId ?? expect.unreachable()
+    expect((await withId(raw).read()).passwordId).toMatchObject({ rootKeyId, gkid: { l0, l1, l2 } })
+    for (const id of [[], raw.subarray(1), Buffer.alloc(0)])
+      expect('passwordId' in (await withId(id).read())).toBe(false)
   })
 
   test('says when each of both arrived, and what the directory knows of the account', async () => {
