@@ -18,6 +18,7 @@ import {
   parseMethodData,
 } from './as-messages.ts'
 import { acceptReply, otherSalt, type Ticket, type UsableKey } from './as-reply.ts'
+import { MAX_TIME } from './asn1.ts'
 import { enctypeOf } from './enctype.ts'
 import { KRB_ERRORS } from './error-codes.ts'
 import { askKdcs, type Kdc, type KdcAnswer, type KdcList } from './kdc.ts'
@@ -38,7 +39,7 @@ export interface TicketRequest {
   readonly keys: readonly ClientKey[]
   /** The realm's KDCs, or how to find them: see locateKdcs. */
   readonly kdcs: KdcList | ((signal: AbortSignal) => Promise<KdcList>)
-  /** How long the ticket is to live, in ms; the KDC may give less. Default 10 hours. */
+  /** How long the ticket is to live, in ms; the KDC may give less, and Infinity asks for all it gives. Default 10 hours. */
   readonly lifetime?: number
   /** How long it is to be renewable, in ms; absent: not at all. */
   readonly renewLifetime?: number
@@ -167,8 +168,8 @@ function compose(request: TicketRequest, keys: readonly UsableKey[], { clockSkew
     client,
     server: { realm: client.realm, components: ['krbtgt', client.realm], nameType: NAME_TYPES['srv-inst'] },
     options: flags.reduce<number>((sum, flag) => sum | Number(flag), 0),
-    till: now + lifetime,
-    ...(renewLifetime !== undefined && { renewTill: now + renewLifetime }),
+    till: Math.min(now + lifetime, MAX_TIME),
+    ...(renewLifetime !== undefined && { renewTill: Math.min(now + renewLifetime, MAX_TIME) }),
     // 31 bits: some KDCs take it for a number with a sign.
     nonce: Buffer.from(random(4)).readUInt32BE() >>> 1,
     enctypes: keys.map(({ enctype }) => enctype),
@@ -176,11 +177,7 @@ function compose(request: TicketRequest, keys: readonly UsableKey[], { clockSkew
   }
 }
 
-function encryptedTimestamp(
-  { enctype, key, kvno }: UsableKey,
-  now: number,
-  random: TicketRequest['random'],
-): PreauthData {
+function encryptedTimestamp({ enctype, key }: UsableKey, now: number, random: TicketRequest['random']): PreauthData {
   const confounder = random(confounderLength(enctype))
   const cipher = encrypt(enctype, key.reveal(), USAGE_TIMESTAMP, encodeTimestamp(now), confounder)
   // Without a kvno: some KDCs would look that one up, and the right key must do under a wrong number.

@@ -78,12 +78,15 @@ export function readText(element: DerElement | undefined): string {
 
 export const writeText = (text: string) => writeDer(DER.generalString, Buffer.from(text, 'utf8'))
 
-/** KerberosTime (5.2.3), always `YYYYMMDDHHMMSSZ`; in ms since 1970. */
+/** The last second that a credential cache can hold: times are 32 bits there, without a sign. In ms since 1970. */
+export const MAX_TIME = 0xffff_ffff * 1000
+
+/** KerberosTime (5.2.3), always `YYYYMMDDHHMMSSZ`, from 1970 to 2106; in ms since 1970. */
 export function readTime(element: DerElement | undefined): number {
   const text = Buffer.from(contentOf(element, DER.generalizedTime)).toString('latin1')
   const iso = text.replace(/^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/, '$1-$2-$3T$4:$5:$6Z')
   const time = iso === text ? Number.NaN : Date.parse(iso)
-  if (Number.isNaN(time)) throw new RangeError('not a time in UTC and whole seconds')
+  if (!(time >= 0 && time <= MAX_TIME)) throw new RangeError('not a time in UTC, from 1970 to 2106')
   return time
 }
 
