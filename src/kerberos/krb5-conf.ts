@@ -4,8 +4,8 @@ import { GmsaError } from '../base/errors.ts'
 
 /** What a line of a krb5.conf says. */
 export type Statement =
-  /** `tag = value`, under the names of its section and of the groups it stands in; `tag*` is final. */
-  | { readonly kind: 'relation'; readonly path: readonly string[]; readonly value: string; readonly final: boolean }
+  /** `tag = value`, under the names of its section and of the groups it stands in. A star after the tag does nothing. */
+  | { readonly kind: 'relation'; readonly path: readonly string[]; readonly value: string }
   /** `[section]*`, or a group with a star: files that come later add nothing to it. */
   | { readonly kind: 'final'; readonly path: readonly string[] }
 
@@ -36,12 +36,14 @@ export function parseKrb5Conf(text: string, name: string): (Statement | Include)
   if (text.length > MAX_CHARACTERS) throw invalid(name, 'more than 1 MiB')
   const statements: (Statement | Include)[] = []
   let place: Place = { path: [] }
-  for (const [index, line] of text.split('\n').entries()) {
+  for (const [index, line] of text.replace(/\n$/, '').split('\n').entries()) {
     const [, directive, file = ''] = /^(include|includedir)\s+(\S.*)$/.exec(line.trimEnd()) ?? []
     if (directive !== undefined) {
       statements.push({ kind: directive === 'include' ? 'include' : 'includedir', file })
       continue
     }
+    // Indented, the first section would be a comment like all that stands before it.
+    if (place.path.length === 0 && !line.startsWith('[')) continue
     const read = readLine(line.trim(), place)
     if (typeof read === 'string') throw invalid(`${name}, line ${index + 1}`, read)
     place = read.place
@@ -54,7 +56,6 @@ export function parseKrb5Conf(text: string, name: string): (Statement | Include)
 function readLine(line: string, place: Place): { place: Place; statement?: Statement } | string {
   const { path } = place
   if (place.awaitsBrace) return line.startsWith('{') ? { place: { path } } : 'expected {'
-  if (path.length === 0 && !line.startsWith('[')) return { place }
   if (line === '' || line.startsWith('#') || line.startsWith(';')) return { place }
   if (line.startsWith('[')) return readSection(line, path)
   if (line.startsWith('}')) {
@@ -78,7 +79,7 @@ function readRelation(line: string, path: readonly string[]): ReturnType<typeof 
   if (tag === '') return 'expected tag = value'
   const inner = [...path, tag]
   if (value !== '' && value !== '{') {
-    return { place: { path }, statement: { kind: 'relation', path: inner, value: unquote(value), final: star === '*' } }
+    return { place: { path }, statement: { kind: 'relation', path: inner, value: unquote(value) } }
   }
   if (inner.length > MAX_DEPTH) return 'braces too deep'
   return {
@@ -108,11 +109,12 @@ export class Krb5Conf {
       const key = keyOf(statement.path)
       if (statement.kind === 'final') closed.push(key)
       else if (!this.#isFinal(statement.path)) {
-        this.#values.set(key, [...(this.#values.get(key) ?? []), statement.value])
-        if (statement.final) this.#final.add(key)
+        const values = this.#values.get(key) ?? []
+        values.push(statement.value)
+        this.#values.set(key, values)
       }
     }
-    // A section is final for the files after this one only.
+    // Within its own file a section goes on.
     for (const key of closed) this.#final.add(key)
   }
 

@@ -234,7 +234,6 @@ export async function startKdc(
       else socket.end(Buffer.concat([lengthOf(answered), answered]))
     })
   })
-  // Always bound, so that no other socket of this machine gets the port.
   tcp.listen(0, host)
   await once(tcp, 'listening')
   const { port } = tcp.address() as AddressInfo
