@@ -104,9 +104,13 @@ export function kdcRefusal({ code, data }: KerberosError, { client, kdc, key, ot
   const tried = `${enctypeName(key.enctype)}${key.kvno === undefined ? '' : `, kvno ${key.kvno}`}`
   return new GmsaError(cause.code, `${said} ${meaning} than the one tried: ${tried}`, {
     reason,
-    hint: otherSalt === undefined ? hint : `the account seems to be renamed: give it salt ${JSON.stringify(otherSalt)}`,
+    hint: otherSalt === undefined ? hint : renamedHint(otherSalt),
   })
 }
+
+/** Nobody has authenticated the salt: it is shown as a string of bounded length. */
+const renamedHint = (salt: string) =>
+  `the account seems to have been renamed since its password was set: give it salt ${JSON.stringify(salt.slice(0, 512))}`
 
 /** A reply that our key does not open, where none had to be shown first. */
 export function sealedReply(client: Principal, kdc: Kdc): GmsaError {

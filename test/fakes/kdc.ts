@@ -31,6 +31,8 @@ const der = (block: asn1.BaseBlock) => Buffer.from(block.toBER())
 /** What an AS-REQ asked for. */
 export interface SeenRequest {
   readonly transport: 'udp' | 'tcp'
+  /** The client's port. */
+  readonly port: number
   readonly client: string
   readonly realm: string
   readonly options: number
@@ -57,7 +59,7 @@ const timeOf = (block: asn1.BaseBlock | undefined) =>
       .replace(/(....)(..)(..)(..)(..)(..)Z/, '$1-$2-$3T$4:$5:$6Z'),
   )
 
-function parseRequest(bytes: Uint8Array, transport: SeenRequest['transport']): SeenRequest {
+function parseRequest(bytes: Uint8Array, transport: SeenRequest['transport'], port: number): SeenRequest {
   const outer = fieldsOf(children(asn1.fromBER(Uint8Array.from(bytes)).result)[0])
   const body = fieldsOf(outer.get(4))
   const padata = children(outer.get(3)).map((each) => {
@@ -67,6 +69,7 @@ function parseRequest(bytes: Uint8Array, transport: SeenRequest['transport']): S
   const client = children(fieldsOf(body.get(1)).get(1)).map((part) => bytesOf(part).toString())
   return {
     transport,
+    port,
     client: client.join('/'),
     realm: bytesOf(body.get(2)).toString(),
     options: bytesOf(body.get(0)).readUInt32BE(0),
@@ -216,8 +219,8 @@ export async function startKdc(
 ): Promise<FakeKdc> {
   const seen: SeenRequest[] = []
   const sockets = new Set<Socket>()
-  const ask = (bytes: Uint8Array, transport: SeenRequest['transport']) => {
-    const request = parseRequest(bytes, transport)
+  const ask = (bytes: Uint8Array, transport: SeenRequest['transport'], port: number) => {
+    const request = parseRequest(bytes, transport, port)
     seen.push(request)
     return answer(request)
   }
@@ -227,7 +230,7 @@ export async function startKdc(
     socket.on('data', (chunk) => {
       received = Buffer.concat([received, chunk])
       if (received.length < 4 || received.length < 4 + received.readUInt32BE(0)) return
-      const answered = ask(received.subarray(4), 'tcp')
+      const answered = ask(received.subarray(4), 'tcp', socket.remotePort ?? 0)
       if (answered === 'silence') return
       if (answered === 'hang-up') socket.end()
       else if ('wire' in answered) socket.end(answered.wire)
@@ -240,7 +243,7 @@ export async function startKdc(
   if (!transports.includes('tcp')) await new Promise((resolve) => tcp.close(resolve))
   const udp = createSocket(host.includes(':') ? 'udp6' : 'udp4')
   udp.on('message', (bytes, from) => {
-    const answered = ask(bytes, 'udp')
+    const answered = ask(bytes, 'udp', from.port)
     if (typeof answered === 'string') return
     udp.send('wire' in answered ? answered.wire : answered, from.port, from.address)
   })
