@@ -7,23 +7,13 @@ import { Secret } from '../../src/base/secret.ts'
 import type { EncryptionType } from '../../src/crypto/encryption.ts'
 import { readKdcTime, requestTicket, type TicketRequest } from '../../src/kerberos/as-exchange.ts'
 import { formatCcache, parseCcache } from '../../src/kerberos/ccache.ts'
-import { KRB_ERRORS } from '../../src/kerberos/error-codes.ts'
 import { UDP_PREFERENCE_LIMIT } from '../../src/kerberos/kdc.ts'
 import { formatPrincipal } from '../../src/kerberos/principal.ts'
 import { printed } from '../contract/printed.ts'
 import { failure } from '../contract/provider-contract.ts'
 import { movableClock } from '../fakes/clock.ts'
-import {
-  type Answer,
-  errorMessage,
-  type Info,
-  methods,
-  type Reply,
-  replyMessage,
-  type SeenRequest,
-  startKdc,
-  timestampOf,
-} from '../fakes/kdc.ts'
+import { type Answer, type Behaviour, honestKdc, startKdc } from '../fakes/kdc.ts'
+import { errorMessage, methods, type Reply, type SeenRequest, timestampOf } from '../fakes/kdc-messages.ts'
 
 const NOW = Date.UTC(2026, 0, 1)
 const SALT = 'AD.TESThostweb01.ad.test'
@@ -33,65 +23,18 @@ const FORWARDABLE = 0x4000_0000
 const keyOf = (enctype: EncryptionType, fill: number = enctype) =>
   new Uint8Array(enctype === 18 || enctype === 20 ? 32 : 16).fill(fill)
 const client = { realm: 'AD.TEST', components: ['web01$'], nameType: 1 }
-const tgs = ['krbtgt', 'AD.TEST']
 
-interface Behaviour {
-  /** How far its clock is ahead of the client's. */
-  readonly ahead?: number
-  readonly preauth?: boolean
-  readonly info?: readonly Info[]
-  readonly cookie?: string
-  readonly enctype?: EncryptionType
-  /** What is other than it should be in the reply. */
-  readonly reply?: Partial<Reply> | ((request: SeenRequest) => Partial<Reply>)
-  /** Called first; an answer of its own ends the matter. */
-  readonly first?: (request: SeenRequest) => Answer | undefined
-}
-
-/** What an honest KDC answers, with what is changed. The timestamp has to be right within five minutes. */
-function honest(behaviour: Behaviour = {}) {
-  const { ahead = 0, preauth = true, enctype = 18, cookie, first, reply = {} } = behaviour
-  const info = behaviour.info ?? [{ enctype, salt: SALT, rounds: 4096 }]
-  return (request: SeenRequest): Answer => {
-    const own = first?.(request)
-    if (own !== undefined) return own
-    const now = NOW + ahead
-    const hint = methods(info, cookie)
-    if (preauth && !request.preauth.has(2)) return errorMessage(KRB_ERRORS.KDC_ERR_PREAUTH_REQUIRED, now, hint)
-    if (preauth) {
-      const time = timestampOf(request, enctype, keyOf(enctype))
-      if (time === undefined) return errorMessage(KRB_ERRORS.KDC_ERR_PREAUTH_FAILED, now, hint)
-      if (Math.abs(time - now) > 300_000) return errorMessage(KRB_ERRORS.KRB_AP_ERR_SKEW, now)
-    }
-    const flags = request.options & (FORWARDABLE | RENEWABLE)
-    const seconds = Math.floor(now / 1000) * 1000
-    return replyMessage({
-      client: request.client,
-      realm: request.realm,
-      server: tgs,
-      ticketServer: tgs,
-      nonce: request.nonce,
-      flags: flags | 0x0060_0000,
-      authTime: seconds,
-      startTime: seconds,
-      endTime: request.till,
-      renewTill: (flags & RENEWABLE) === 0 ? undefined : request.renewTill,
-      sessionKey: { enctype, key: keyOf(enctype, 9) },
-      enctype,
-      key: keyOf(enctype),
-      kvno: 3,
-      padata: preauth ? undefined : hint,
-      partTag: 25,
-      ...(typeof reply === 'function' ? reply(request) : reply),
-    })
-  }
-}
+const honest = (behaviour: Partial<Behaviour> = {}) =>
+  honestKdc({ now: () => NOW, salt: SALT, key: keyOf, ...behaviour })
 
 const keysOf = (...enctypes: readonly EncryptionType[]) =>
   enctypes.map((enctype) => ({ enctype, key: new Secret(keyOf(enctype)), kvno: 3 }))
 
 /** Starts a KDC that behaves so, asks it for a ticket at the clock's NOW, and hands back both. */
-async function exchange(behaviour: Behaviour | ((request: SeenRequest) => Answer), more: Partial<TicketRequest> = {}) {
+async function exchange(
+  behaviour: Partial<Behaviour> | ((request: SeenRequest) => Answer),
+  more: Partial<TicketRequest> = {},
+) {
   await using fake = await startKdc(typeof behaviour === 'function' ? behaviour : honest(behaviour))
   const ticket = await requestTicket({
     client,
@@ -106,7 +49,7 @@ async function exchange(behaviour: Behaviour | ((request: SeenRequest) => Answer
 }
 
 async function refused(
-  behaviour: Behaviour | ((request: SeenRequest) => Answer),
+  behaviour: Partial<Behaviour> | ((request: SeenRequest) => Answer),
   code: ErrorCode,
   reason: Reason,
   more: Partial<TicketRequest> = {},
@@ -131,7 +74,7 @@ describe('a ticket', () => {
     expect(formatPrincipal(credential.client)).toBe('web01$@AD.TEST')
     expect(formatPrincipal(credential.server)).toBe('krbtgt/AD.TEST@AD.TEST')
     expect(credential.sessionKey.enctype).toBe(18)
-    expect(credential.sessionKey.key.reveal()).toEqual(Buffer.from(keyOf(18, 9)))
+    expect(credential.sessionKey.key.reveal()).toEqual(Buffer.from(keyOf(18, 18 ^ 1)))
     expect(credential).toMatchObject({ authTime: NOW / 1000, startTime: NOW / 1000, endTime: (NOW + 10 * HOUR) / 1000 })
     expect(credential).toMatchObject({ renewTill: 0, flags: 0x0060_0000, isSkey: false })
     expect(credential.ticket[0]).toBe(0x61)
@@ -540,7 +483,7 @@ describe('several KDCs', () => {
 })
 
 describe("the KDC's clock", () => {
-  const read = async (behaviour: Behaviour | ((request: SeenRequest) => Answer)) => {
+  const read = async (behaviour: Partial<Behaviour> | ((request: SeenRequest) => Answer)) => {
     await using fake = await startKdc(typeof behaviour === 'function' ? behaviour : honest(behaviour))
     const kdcs = { kdcs: [fake.kdc], udpPreferenceLimit: UDP_PREFERENCE_LIMIT }
     return await readKdcTime({ client, keys: keysOf(18), kdcs, clock: systemClock, random: randomBytes })

@@ -27,7 +27,7 @@ import {
   writeTime,
 } from '../../src/kerberos/asn1.ts'
 import { errorName, KRB_ERRORS } from '../../src/kerberos/error-codes.ts'
-import { errorMessage, methods } from '../fakes/kdc.ts'
+import { errorMessage, methods } from '../fakes/kdc-messages.ts'
 import salts from '../vectors/gmsad-salt-preauth.json' with { type: 'json' }
 import mit from '../vectors/mit-asn1-reference.json' with { type: 'json' }
 

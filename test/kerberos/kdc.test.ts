@@ -9,7 +9,8 @@ import { type AskOptions, askKdcs, type Kdc, kdcName } from '../../src/kerberos/
 import { type KdcSockets, systemSockets } from '../../src/kerberos/kdc-sockets.ts'
 import { failure } from '../contract/provider-contract.ts'
 import { movableClock } from '../fakes/clock.ts'
-import { type Answer, errorMessage, type FakeKdc, startKdc } from '../fakes/kdc.ts'
+import { type Answer, type FakeKdc, startKdc } from '../fakes/kdc.ts'
+import { errorMessage } from '../fakes/kdc-messages.ts'
 
 const NOW = Date.UTC(2026, 0, 1)
 const refusal = (code: number) => errorMessage(code, NOW)
