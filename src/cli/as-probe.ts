@@ -6,7 +6,7 @@ import type { ManagedPassword } from '../gmsa/material.ts'
 import { readKdcTime, requestTicket, type TicketRequest } from '../kerberos/as-exchange.ts'
 import type { TicketNote } from '../kerberos/as-reply.ts'
 import { enctypeName } from '../kerberos/enctype.ts'
-import { KDC_PORT, kdcName, UDP_PREFERENCE_LIMIT } from '../kerberos/kdc.ts'
+import { KDC_PORT, type KdcList, kdcName } from '../kerberos/kdc.ts'
 import { locateKdcs } from '../kerberos/locate-kdcs.ts'
 import { formatPrincipal, NAME_TYPES } from '../kerberos/principal.ts'
 import { realmOf } from '../kerberos/salt.ts'
@@ -72,7 +72,7 @@ export async function ticketRequestFor(
   }
 }
 
-async function kdcsFor(realm: string, dc: string | undefined) {
-  if (dc !== undefined) return { kdcs: [{ host: dc, port: KDC_PORT }], udpPreferenceLimit: UDP_PREFERENCE_LIMIT }
+async function kdcsFor(realm: string, dc: string | undefined): Promise<KdcList> {
+  if (dc !== undefined) return { kdcs: [{ host: dc, port: KDC_PORT }] }
   return locateKdcs({ realm, config: process.env['KRB5_CONFIG'], random: Math.random })
 }

@@ -60,7 +60,6 @@ export function encrypt(
 /**
  * Undoes {@link encrypt} and takes the confounder off. Undefined where `ciphertext` was not made with this key for this
  * usage, was changed since, or is too short; nothing tells these apart. The checksum is compared in constant time.
- * Some formats round the plaintext up to whole blocks; RFC 3962 and its successors do not.
  * The caller owns all arguments and the result. Throws TypeError or RangeError that names the argument.
  */
 export function decrypt(

@@ -35,16 +35,16 @@ const NO_ENCTYPE = denied(
 )
 
 /** What AD says beside the code, by NTSTATUS ([MS-ERREF] 2.3). */
-const STATUS_CAUSES: Readonly<Record<number, Cause>> = {
-  3221225578: WRONG_KEY,
-  3221225583: denied('not-permitted', 'is not allowed to log on at this time', 'look at logonHours'),
-  3221225584: denied('not-permitted', 'is not allowed to log on from here', 'look at userWorkstations'),
-  3221225585: PASSWORD_EXPIRED,
-  3221225586: DISABLED,
-  3221225875: EXPIRED,
-  3221226020: denied('must-change', 'must change its password', 'set pwdLastSet to -1'),
-  3221226036: LOCKED,
-}
+const STATUS_CAUSES: ReadonlyMap<number, Cause> = new Map([
+  [0xc000006a, WRONG_KEY],
+  [0xc000006f, denied('not-permitted', 'is not allowed to log on at this time', 'look at logonHours')],
+  [0xc0000070, denied('not-permitted', 'is not allowed to log on from here', 'look at userWorkstations')],
+  [0xc0000071, PASSWORD_EXPIRED],
+  [0xc0000072, DISABLED],
+  [0xc0000193, EXPIRED],
+  [0xc0000224, denied('must-change', 'must change its password', 'set pwdLastSet to -1')],
+  [0xc0000234, LOCKED],
+])
 
 /** What a code means for a client that asks for its first ticket (RFC 4120 7.5.9). */
 const ERROR_CAUSES: Readonly<Record<number, Cause>> = {
@@ -97,7 +97,7 @@ export interface Refused {
 export function kdcRefusal({ code, data }: KerberosError, { client, kdc, key, otherSalt }: Refused): GmsaError {
   const said = `${kdcName(kdc)}: ${errorName(code)}: ${formatPrincipal(client)}`
   const status = findNtStatus(data)
-  const cause = (status === undefined ? undefined : STATUS_CAUSES[status]) ?? ERROR_CAUSES[code]
+  const cause = (status === undefined ? undefined : STATUS_CAUSES.get(status)) ?? ERROR_CAUSES[code]
   if (!cause) return new GmsaError('STORE_UNAVAILABLE', `${said} gets no ticket`, { reason: 'protocol' })
   const { reason, meaning, hint } = cause
   if (cause !== WRONG_KEY || !key) return new GmsaError(cause.code, `${said} ${meaning}`, { reason, hint })

@@ -211,8 +211,9 @@ export function findNtStatus(data: Uint8Array | undefined): number | undefined {
     try {
       const value = data && read(data).find(({ type }) => type === KERB_ERR_TYPE_EXTENDED)?.value
       if (value?.length === 12) return Buffer.from(value).readUInt32LE()
-    } catch {
-      // Of another form: most errors carry none, or text.
+    } catch (error) {
+      // Of another form: most errors carry no data, or text.
+      if (!(error instanceof GmsaError)) throw error
     }
   }
   return undefined

@@ -62,12 +62,21 @@ async function sendFramed(host: string, port: number, message: Uint8Array, signa
 }
 
 async function readFramed(socket: Socket): Promise<Uint8Array> {
-  let received = Buffer.alloc(0)
+  const chunks: Buffer[] = []
+  let received = 0
+  let expected: number | undefined
   for await (const chunk of socket) {
-    received = Buffer.concat([received, chunk])
-    const length = received.length < 4 ? 0 : received.readUInt32BE(0)
-    if (length > MAX_MESSAGE_BYTES) throw new RangeError('the answer over TCP is too long')
-    if (received.length >= 4 && received.length - 4 >= length) return received.subarray(4, 4 + length)
+    chunks.push(chunk)
+    received += chunk.length
+    if (expected === undefined && received >= 4) expected = 4 + lengthOf(Buffer.concat(chunks))
+    if (expected !== undefined && received >= expected) return Buffer.concat(chunks).subarray(4, expected)
   }
-  throw new RangeError('the answer over TCP is cut off')
+  throw new RangeError('the answer is cut off')
+}
+
+/** The length that an answer starts with; the highest of its bits has no use yet (RFC 4120 7.2.2). */
+function lengthOf(start: Buffer): number {
+  const length = start.readUInt32BE(0)
+  if (length === 0 || length > MAX_MESSAGE_BYTES) throw new RangeError('the length of the answer is out of range')
+  return length
 }

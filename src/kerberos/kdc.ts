@@ -17,14 +17,14 @@ export interface Kdc {
 
 export type Transport = 'udp' | 'tcp'
 
-/** The KDCs of a realm, best first, and from how many bytes on a request goes by TCP first. */
+/** The KDCs of a realm, best first. */
 export interface KdcList {
   readonly kdcs: readonly Kdc[]
-  readonly udpPreferenceLimit: number
+  /** The greatest request that goes by UDP first, in bytes. Default 1465, as MIT has it. */
+  readonly udpPreferenceLimit?: number
 }
 
-/** The greatest request that goes by UDP first, in bytes, unless the configuration says otherwise: MIT's. */
-export const UDP_PREFERENCE_LIMIT = 1465
+const UDP_PREFERENCE_LIMIT = 1465
 
 /** How long one KDC is waited for before the next one is asked as well, as MIT does. */
 const PATIENCE = 1_000
@@ -91,7 +91,7 @@ async function firstAnswer(request: Uint8Array, options: AskOptions, signal: Abo
   throw allFailed(failures)
 }
 
-function attemptsFor({ kdcs, udpPreferenceLimit }: KdcList, length: number): Attempt[] {
+function attemptsFor({ kdcs, udpPreferenceLimit = UDP_PREFERENCE_LIMIT }: KdcList, length: number): Attempt[] {
   const order: readonly Transport[] = length > udpPreferenceLimit ? ['tcp', 'udp'] : ['udp', 'tcp']
   return order.flatMap((transport) =>
     kdcs

@@ -142,14 +142,11 @@ const keyOf = (path: readonly string[]) => path.join('\0')
 export async function readKrb5Conf(names: string): Promise<Krb5Conf> {
   const conf = new Krb5Conf()
   for (const name of names.split(':').filter((each) => each !== '')) {
-    const found = await stat(name).catch(() => undefined)
-    const readable =
-      found &&
-      (await access(name, constants.R_OK).then(
-        () => true,
-        () => false,
-      ))
-    if (readable) conf.add(found.isDirectory() ? await readFolder(name, []) : await readFileWhole(name, []))
+    const found = await access(name, constants.R_OK).then(
+      () => stat(name),
+      () => undefined,
+    )
+    if (found) conf.add(found.isDirectory() ? await readFolder(name, []) : await readFileWhole(name, []))
   }
   return conf
 }

@@ -1,6 +1,6 @@
 import { GmsaError } from '../base/errors.ts'
 import { askDns, orderRecords, type Resolve, type ServerRecord } from '../base/srv.ts'
-import { KDC_PORT, type Kdc, type KdcList, type Transport, UDP_PREFERENCE_LIMIT } from './kdc.ts'
+import { KDC_PORT, type Kdc, type KdcList, type Transport } from './kdc.ts'
 import { readKrb5Conf } from './krb5-conf.ts'
 
 /** The file of krb5.conf unless KRB5_CONFIG says otherwise. */
@@ -24,22 +24,22 @@ export interface LocateOptions {
 export async function locateKdcs({ realm, config, random, resolve = askDns }: LocateOptions): Promise<KdcList> {
   const conf = await readKrb5Conf(config ?? KRB5_CONFIG)
   const limit = Number(conf.first('libdefaults', 'udp_preference_limit') ?? Number.NaN)
-  const udpPreferenceLimit = Number.isSafeInteger(limit) ? limit : UDP_PREFERENCE_LIMIT
+  const preference = Number.isSafeInteger(limit) ? { udpPreferenceLimit: limit } : {}
   const named = conf.all('realms', realm, 'kdc')
   if (named.length > 0) {
     const kdcs = named.flatMap((text) => parseKdc(text) ?? [])
-    if (kdcs.length > 0) return { kdcs, udpPreferenceLimit }
+    if (kdcs.length > 0) return { kdcs, ...preference }
     throw notFound(`krb5.conf has only KDCs for ${realm} that are reached over neither UDP nor TCP`)
   }
   if (!isTrue(conf.first('libdefaults', 'dns_lookup_kdc') ?? 'true')) {
     throw notFound(`krb5.conf names no KDC for ${realm}, and dns_lookup_kdc is off`)
   }
-  return { kdcs: await lookUpKdcs(realm, random, resolve), udpPreferenceLimit }
+  return { kdcs: await lookUpKdcs(realm, random, resolve), ...preference }
 }
 
 /** `host`, `host:port`, `[address]:port`; undefined for a URL, behind which is a proxy. */
 function parseKdc(text: string): Kdc | undefined {
-  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^\s:[\]/]+))(?::(\d{1,5}))?$/.exec(text) ?? []
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^\s:[\]/]+))(?::([1-9]\d{0,4}))?$/.exec(text) ?? []
   const host = bracketed ?? plain
   if (host === undefined || Number(port) > 0xffff) return undefined
   return { host, port: port === undefined ? KDC_PORT : Number(port) }

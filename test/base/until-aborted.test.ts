@@ -11,7 +11,7 @@ test('what the promise gives or throws comes through, and nothing stays behind a
   expect(getEventListeners(signal, 'abort')).toEqual([])
 })
 
-test('an abort ends it with the signal’s reason, before or meanwhile', async () => {
+test("an abort ends it with the signal's reason, before or meanwhile", async () => {
   const controller = new AbortController()
   const waiting = untilAborted(never, controller.signal)
   controller.abort(new Error('enough'))
@@ -19,7 +19,7 @@ test('an abort ends it with the signal’s reason, before or meanwhile', async (
   await expect(untilAborted(never, controller.signal)).rejects.toThrow('enough')
 })
 
-test('a promise that rejects after the abort is nobody’s unhandled rejection', async () => {
+test("a promise that rejects after the abort is nobody's unhandled rejection", async () => {
   const { promise, reject } = Promise.withResolvers<never>()
   await expect(untilAborted(promise, AbortSignal.abort(new Error('enough')))).rejects.toThrow('enough')
   reject(new Error('late'))

@@ -106,7 +106,7 @@ describe.skipIf(!needs('krb5', 'krb5-kdc'))('the AS exchange with an MIT KDC', (
 
   test.each(['udp', 'tcp'] as const)('over %s alone', async (transport) => {
     const only = [{ host: kdc.host, port: kdc.port, transport }]
-    const { credential } = await ticketFor('web01$', [18], { kdcs: { kdcs: only, udpPreferenceLimit: 1465 } })
+    const { credential } = await ticketFor('web01$', [18], { kdcs: { kdcs: only } })
     expect(credential.endTime * 1000).toBeGreaterThan(Date.now())
   })
 
@@ -182,7 +182,7 @@ describe.skipIf(!needs('krb5', 'krb5-kdc'))('the AS exchange with an MIT KDC', (
     expect((await failure(ticketFor('weak$', [18]), 'STORE_DENIED')).reason).toBe('bad-password')
   })
 
-  test('a wrong salt is seen in the KDC’s demand', async () => {
+  test('a wrong salt is seen in what the KDC demands', async () => {
     const keys = [{ enctype: 18, key: await keyOf(kdc.realm, 'other$', 18) }]
     const error = await failure(ticketFor('web01$', [18], { keys, salt: `${kdc.realm}other$` }), 'STORE_DENIED')
     expect(error.hint).toContain(`"${kdc.realm}web01$"`)

@@ -7,7 +7,6 @@ import { Secret } from '../../src/base/secret.ts'
 import type { EncryptionType } from '../../src/crypto/encryption.ts'
 import { readKdcTime, requestTicket, type TicketRequest } from '../../src/kerberos/as-exchange.ts'
 import { formatCcache, parseCcache } from '../../src/kerberos/ccache.ts'
-import { UDP_PREFERENCE_LIMIT } from '../../src/kerberos/kdc.ts'
 import { formatPrincipal } from '../../src/kerberos/principal.ts'
 import { printed } from '../contract/printed.ts'
 import { failure } from '../contract/provider-contract.ts'
@@ -40,7 +39,7 @@ async function exchange(
     client,
     keys: keysOf(18),
     salt: SALT,
-    kdcs: { kdcs: [fake.kdc], udpPreferenceLimit: UDP_PREFERENCE_LIMIT },
+    kdcs: { kdcs: [fake.kdc] },
     clock: { ...systemClock, now: () => NOW },
     random: randomBytes,
     ...more,
@@ -361,7 +360,7 @@ describe('a reply', () => {
       requestTicket({
         client,
         keys: keysOf(18),
-        kdcs: { kdcs: [{ ...fake.kdc, transport: 'udp' }], udpPreferenceLimit: UDP_PREFERENCE_LIMIT },
+        kdcs: { kdcs: [{ ...fake.kdc, transport: 'udp' }] },
         clock: { ...systemClock, now: () => NOW },
         random: (length) => new Uint8Array(length).fill(1),
       })
@@ -420,7 +419,7 @@ describe('time', () => {
       const asking = requestTicket({
         client,
         keys: keysOf(18),
-        kdcs: { kdcs: [fake.kdc], udpPreferenceLimit: UDP_PREFERENCE_LIMIT },
+        kdcs: { kdcs: [fake.kdc] },
         clock,
         random: randomBytes,
         ...(timeout && { timeout }),
@@ -448,7 +447,7 @@ describe('time', () => {
   test('is up when the caller says so, by his own reason', async () => {
     await using fake = await startKdc(() => 'silence')
     const controller = new AbortController()
-    const kdcs = { kdcs: [fake.kdc], udpPreferenceLimit: UDP_PREFERENCE_LIMIT }
+    const kdcs = { kdcs: [fake.kdc] }
     const asking = requestTicket({
       client,
       keys: keysOf(18),
@@ -471,7 +470,7 @@ describe('several KDCs', () => {
     const asking = requestTicket({
       client,
       keys: keysOf(18),
-      kdcs: { kdcs: [silent.kdc, good.kdc], udpPreferenceLimit: UDP_PREFERENCE_LIMIT },
+      kdcs: { kdcs: [silent.kdc, good.kdc] },
       clock,
       random: randomBytes,
     })
@@ -485,7 +484,7 @@ describe('several KDCs', () => {
 describe("the KDC's clock", () => {
   const read = async (behaviour: Partial<Behaviour> | ((request: SeenRequest) => Answer)) => {
     await using fake = await startKdc(typeof behaviour === 'function' ? behaviour : honest(behaviour))
-    const kdcs = { kdcs: [fake.kdc], udpPreferenceLimit: UDP_PREFERENCE_LIMIT }
+    const kdcs = { kdcs: [fake.kdc] }
     return await readKdcTime({ client, keys: keysOf(18), kdcs, clock: systemClock, random: randomBytes })
   }
 
