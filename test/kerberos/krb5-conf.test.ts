@@ -122,18 +122,19 @@ nothing before the first section counts, not even this
       fc.string({ unit: 'binary', maxLength: 1 << 16, size: 'max' }),
       fc.tuple(token, fc.nat(1 << 15)).map(([one, count]) => `[s]\n${one.repeat(count)}`),
     )
-    const started = performance.now()
     fc.assert(
       fc.property(text, (junk) => {
+        const started = performance.now()
         try {
           parseKrb5Conf(junk, 'x')
         } catch (error) {
           if (!(error instanceof GmsaError)) throw error
           expect(error).toEqual(invalid)
         }
+        // A guard against work that grows with the square of the length.
+        expect(performance.now() - started).toBeLessThan(2_000)
       }),
     )
-    expect(performance.now() - started).toBeLessThan(15_000)
   })
 })
 
