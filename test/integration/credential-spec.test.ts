@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -90,6 +90,11 @@ describe.skipIf(!needs('samba', 'krb5', 'ldap-utils'))('credential specs of a re
     const judged = await runCli(['check', '--credspec', file])
     expect(judged.stdout).toMatch(/^ok +credential spec /)
     expect(judged.code).toBe(0)
+    const compared = await runCli(['doctor', 'web01', '--config', config, '--credspec', file])
+    expect(compared.stdout).toMatch(/^ok +credential spec +.*as the directory has it$/m)
+    await writeFile(file, (await readFile(file, 'utf8')).replace(/Sid: (\S+)\d/, 'Sid: $1'))
+    const other = await runCli(['doctor', 'web01', '--config', config, '--credspec', file])
+    expect(other.stdout).toMatch(/^failed +credential spec +DomainJoinConfig\.Sid the directory says S-1-5-21-/m)
   })
 
   test.each([

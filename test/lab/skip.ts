@@ -9,6 +9,7 @@ import { motoServer, openBao } from '../../scripts/setup-python.ts'
 export type Tool =
   | 'samba'
   | 'krb5'
+  | 'krb5-kdc'
   | 'prometheus'
   | 'mono'
   | 'openssl'
@@ -22,6 +23,7 @@ export type Tool =
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
   krb5: ['kinit', 'kvno', 'klist', 'ktutil'],
+  'krb5-kdc': ['krb5kdc', 'kdb5_util', 'kadmin.local', 'faketime'],
   prometheus: ['prometheus', 'promtool'],
   mono: ['mono', 'mcs'],
   openssl: ['openssl'],
