@@ -2,8 +2,8 @@ import { posix } from 'node:path'
 import { PROVIDER_TYPES } from '../providers/index.ts'
 import { findConfigFile, type LoadOptions, type LoadResult, loadConfig, type WrittenConfig } from './config.ts'
 import type { Override } from './config-environment.ts'
+import { GRAMMARS, NAMESPACE_PATTERN } from './config-grammars.ts'
 import type { Problem } from './config-problem.ts'
-import { GRAMMARS, NAMESPACE_PATTERN } from './config-schema.ts'
 
 /** The folder in which Rancher's charts, manifests and plug-in expect one folder per namespace. */
 const BASE = '/var/lib/rancher/gmsa'

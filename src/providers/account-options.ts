@@ -1,14 +1,9 @@
+import { DOMAIN_PATTERN, SAM_ACCOUNT_NAME_PATTERN, SPN_PATTERN } from '../gmsa/name-patterns.ts'
 import { ENCTYPE_WORDS } from '../kerberos/enctype.ts'
 
 export { accountOptionsOf } from '../gmsa/account-options.ts'
+export { DOMAIN_PATTERN, SAM_ACCOUNT_NAME_PATTERN, SPN_PATTERN }
 
-/** The grammar of sAMAccountName as a JSON Schema pattern: that of a gMSA ends in its one `$`. */
-export const SAM_ACCOUNT_NAME_PATTERN = '^[^\\u0000-\\u0020"/\\\\\\[\\]:;|=,+*?<>@$]{1,255}\\$$'
-/** The DNS name of a domain. */
-export const DOMAIN_PATTERN =
-  '^(?=.{1,253}$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+$'
-/** A service principal name: class and host, and for some services a name of their own. */
-export const SPN_PATTERN = '^[^\\u0000-\\u0020/@]+(?:/[^\\u0000-\\u0020/@]+){1,2}$'
 /** The most days a domain controller takes for msDS-ManagedPasswordInterval. */
 const MAX_INTERVAL_DAYS = 21_350_397
 

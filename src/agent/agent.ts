@@ -1,0 +1,168 @@
+import type { Clock } from '../base/clock.ts'
+import { GmsaError, toGmsaError } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { AgentConfig, OutputConfig } from './config.ts'
+import { makeHolds } from './holds.ts'
+import { type IdentitySource, openIdentity } from './identity.ts'
+import { KeytabFiles } from './keytab-files.ts'
+import { KeytabOutput, type OutputContext } from './keytab-output.ts'
+import { type Metrics, makeAgentMetrics } from './metrics.ts'
+import type { Output } from './output.ts'
+import { makeServiceClient } from './service-client.ts'
+import { type AgentStatus, statusOf } from './status.ts'
+import { openStatusServer, type StatusServer } from './status-server.ts'
+import { openTextfile } from './textfile.ts'
+
+export interface AgentOptions {
+  readonly config: AgentConfig
+  readonly clock: Clock
+  /** From 0 to below 1. */
+  readonly random: () => number
+  readonly log: Log
+  readonly version: string
+  readonly commit: string
+}
+
+/** An agent that runs. */
+export interface Agent {
+  status(): AgentStatus
+  /** Where it tells of itself; absent where it does not. */
+  readonly listening: { readonly host: string; readonly port: number } | undefined
+  /** Resolves once every file has been brought up to date once. */
+  readonly ready: Promise<void>
+  /** Brings all files up to date now. */
+  refresh(): void
+  stop(): Promise<void>
+}
+
+/** What one output came to in a run that ends with it. */
+export interface OnceResult {
+  readonly output: OutputConfig
+  readonly entries?: number
+  readonly kvno?: number
+  readonly error?: GmsaError
+}
+
+/** How often to look whether this machine slept or its clock was set, in ms, and what counts as that. */
+const LOOK = 5_000
+const JUMP = 30_000
+
+/** Brings every file up to date once, all at the same time. Rejects with CONFIG_INVALID where there is nothing to do. */
+export async function runOnce(options: AgentOptions): Promise<OnceResult[]> {
+  const { outputs } = await prepare(options, () => {})
+  return Promise.all(
+    outputs.map(async (output): Promise<OnceResult> => {
+      try {
+        await output.once()
+        const { entries, kvno } = output.state()
+        return { output: output.config, ...(entries !== undefined && { entries }), ...(kvno !== undefined && { kvno }) }
+      } catch (thrown) {
+        return { output: output.config, error: toGmsaError(thrown) }
+      }
+    }),
+  )
+}
+
+/** Starts keeping the files. Rejects with CONFIG_INVALID where none of them can be kept. */
+export async function startAgent(options: AgentOptions): Promise<Agent> {
+  const { config, clock, log } = options
+  const { promise: ready, resolve: onReady } = Promise.withResolvers<void>()
+  const { outputs, identity, metrics } = await prepare(options, () => {
+    textfile?.changed()
+    if (outputs.every((output) => output.state().lastSuccess !== undefined)) onReady()
+  })
+  await openOutputs(outputs, log)
+  const status = () => statusOf({ outputs: outputs.map((output) => output.state()), config, now: clock.now() })
+  const render = () => metrics.render(status(), identity.current)
+  const server = config.status && (await openStatus(config.status, { status, render, log }))
+  const textfile = config.textfile === undefined ? undefined : openTextfile(config.textfile, { render, clock, log })
+  for (const output of outputs) output.start()
+  const wakeAll = () => {
+    for (const output of outputs) output.wake()
+  }
+  const jumps = watchForJumps(clock, () => {
+    log.info({}, 'the clock was set or the machine slept: asking again')
+    wakeAll()
+  })
+  return {
+    status,
+    listening: server,
+    ready,
+    refresh: wakeAll,
+    async stop() {
+      jumps[Symbol.dispose]()
+      await Promise.all(outputs.map((output) => output.stop()))
+      await textfile?.[Symbol.asyncDispose]()
+      await server?.[Symbol.asyncDispose]()
+    },
+  }
+}
+
+async function openStatus(
+  { required, ...address }: NonNullable<AgentConfig['status']>,
+  { log, ...pages }: { status: () => AgentStatus; render: () => string; log: Log },
+): Promise<StatusServer | undefined> {
+  try {
+    return await openStatusServer({ ...address, ...pages })
+  } catch (thrown) {
+    const { message } = toGmsaError(thrown)
+    if (required) throw thrown
+    log.warn({ problem: message }, 'no listener for status: another agent may have the usual port')
+    return undefined
+  }
+}
+
+interface Prepared {
+  readonly outputs: readonly Output[]
+  readonly identity: IdentitySource
+  readonly metrics: Metrics
+}
+
+async function prepare(
+  { config, clock, random, log, version, commit }: AgentOptions,
+  onRound: () => void,
+): Promise<Prepared> {
+  const identity = openIdentity(config.tls, log)
+  await identity.load()
+  const metrics = makeAgentMetrics({ version, commit })
+  const context: OutputContext = {
+    client: makeServiceClient({ ...config, identity: () => identity.load(), clock }),
+    files: new KeytabFiles(),
+    holds: makeHolds(),
+    wait: config.wait,
+    checkInterval: config.checkInterval,
+    clock,
+    random,
+    log,
+    onHookRun: metrics.hookRun,
+    onRound,
+  }
+  return { outputs: config.outputs.map((output) => openOutput(output, context)), identity, metrics }
+}
+
+function openOutput(config: OutputConfig, context: OutputContext): Output {
+  const { kind } = config
+  if (kind === 'ccache') throw new GmsaError('CONFIG_INVALID', 'ccache: not in this build')
+  return new KeytabOutput({ ...config, kind }, context)
+}
+
+/** What can't be written is said at the start, and tried again; an agent that can write nothing does not start. */
+async function openOutputs(outputs: readonly Output[], log: Log): Promise<void> {
+  const opened = await Promise.all(outputs.map((output) => output.open().then(() => undefined, toGmsaError)))
+  const errors = opened.filter((error) => error !== undefined)
+  for (const { message, hint } of errors)
+    log.error({ problem: message, ...(hint && { hint }) }, 'a file cannot be kept')
+  const [first] = errors
+  if (first && errors.length === outputs.length) throw first
+}
+
+/** Calls back when the two clocks part: timers do not count the time in which the machine sleeps. */
+function watchForJumps(clock: Clock, jumped: () => void): Disposable {
+  let ahead = clock.now() - clock.monotonic()
+  return clock.every(LOOK, () => {
+    const now = clock.now() - clock.monotonic()
+    const moved = Math.abs(now - ahead)
+    ahead = now
+    if (moved > JUMP) jumped()
+  })
+}
