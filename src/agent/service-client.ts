@@ -133,7 +133,8 @@ async function ask(server: string, { query, limit, clock, tls }: Attempt): Promi
   })
   outgoing.on('response', (response) => {
     allow(limit)
-    collect(outgoing, response).then((bytes) => resolve(replyOf(server, account, response, bytes)), reject)
+    const reply = collect(outgoing, response).then((bytes) => replyOf(server, account, response, bytes))
+    reply.then(resolve, reject)
   })
   outgoing.end()
   try {
