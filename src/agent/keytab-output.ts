@@ -2,7 +2,7 @@ import { type GmsaError, toGmsaError } from '../base/errors.ts'
 import type { Holds } from './holds.ts'
 import { Hook } from './hook.ts'
 import { type KeeperContext, type KeytabConfig, KeytabKeeper, type Refreshed } from './keytab-keeper.ts'
-import { type Loop, runLoop } from './loop.ts'
+import { type Loop, runLoop, sleep } from './loop.ts'
 import { type Output, type OutputState, problemOf } from './output.ts'
 import type { KeytabReply } from './service-client.ts'
 
@@ -59,7 +59,7 @@ export class KeytabOutput implements Output {
     try {
       const refreshed = await this.#refresh({}).catch(async (thrown) => {
         if (!this.#keeper.isBehind) throw thrown
-        await new Promise<void>((resolve) => setTimeout(resolve, CONFIRM_ONCE_AFTER))
+        await sleep(this.#context.clock, CONFIRM_ONCE_AFTER, new AbortController().signal)
         return this.#refresh({ confirmAfter: CONFIRM_ONCE_AFTER })
       })
       if (await this.#isUntold(refreshed)) await this.#hook?.tellOnce(refreshed)
@@ -71,7 +71,7 @@ export class KeytabOutput implements Output {
   }
 
   start(): void {
-    const round = (signal: AbortSignal) => this.#round(signal)
+    const round = (signal: AbortSignal, bidden: boolean) => this.#round(signal, bidden)
     this.#loop = runLoop({ round, failed: (error, retryIn) => this.#failed(error, retryIn) }, this.#context)
   }
 
@@ -85,9 +85,9 @@ export class KeytabOutput implements Output {
   }
 
   /** Gives in how many ms to come back. */
-  async #round(signal: AbortSignal): Promise<number> {
+  async #round(signal: AbortSignal, bidden: boolean): Promise<number> {
     const { holds, wait, onRound } = this.#context
-    using place = this.#keeper.hasAnswer && wait > 0 ? holds.take() : undefined
+    using place = this.#keeper.hasAnswer && wait > 0 && !bidden ? holds.take() : undefined
     const refreshed = await this.#refresh({ signal, wait: place ? this.#holdFor() : 0 }).catch((thrown) => {
       // Others with our certificate have all the places that the service gives one client: go by the clock.
       if (place && toGmsaError(thrown).code === 'RATE_LIMITED') return this.#refresh({ signal })
@@ -96,8 +96,8 @@ export class KeytabOutput implements Output {
     if (await this.#isUntold(refreshed)) this.#hook?.tell(refreshed)
     onRound()
     const { reply } = refreshed
-    // With a place the next question may be held at once; the first one had none yet.
-    return reply.held || (reply.bytes && wait > 0 && holds.free > 0) ? 0 : this.#pauseAfter(reply)
+    const nextIsHeld = place ? reply.held : wait > 0 && holds.free > 0
+    return nextIsHeld ? 0 : this.#pauseAfter(reply)
   }
 
   async #refresh(options: Parameters<KeytabKeeper['refresh']>[0]): Promise<Refreshed> {

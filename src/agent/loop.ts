@@ -3,8 +3,11 @@ import { type GmsaError, toGmsaError } from '../base/errors.ts'
 
 /** Work that is done again and again. */
 export interface Task {
-  /** Does it once; gives in how many ms it is due again. The signal ends it early. Rejects with a GmsaError. */
-  round(signal: AbortSignal): Promise<number>
+  /**
+   * Does it once; gives in how many ms it is due again. The signal ends it early; `bidden`: by a call to wake(), so
+   * that somebody waits for it. Rejects with a GmsaError.
+   */
+  round(signal: AbortSignal, bidden: boolean): Promise<number>
   /** Told of each round that failed, and in how many ms the next one begins. */
   failed(error: GmsaError, retryIn: number): void
 }
@@ -33,12 +36,13 @@ export function runLoop(task: Task, { clock, random }: LoopOptions): Loop {
   let current = new AbortController()
   let stopped = false
   let failures = 0
+  let bidden = false
 
   /** Gives how long to pause. */
   async function once(): Promise<number> {
     const { signal } = current
     try {
-      const due = await task.round(signal)
+      const due = await task.round(signal, bidden)
       failures = 0
       return Math.max(due, SHORTEST)
     } catch (thrown) {
@@ -55,8 +59,8 @@ export function runLoop(task: Task, { clock, random }: LoopOptions): Loop {
     while (!stopped) {
       const pause = await once()
       if (!stopped && !current.signal.aborted) await sleep(clock, pause, current.signal)
-      // A call to wake() that came meanwhile has done its work.
-      if (current.signal.aborted && !stopped) current = new AbortController()
+      bidden = current.signal.aborted
+      if (bidden) current = new AbortController()
     }
   }
 

@@ -113,8 +113,14 @@ async function keep({ config, logLevel }: LoadedAgent, { once = false }: AgentFl
 
 /** Exit code 1 where a file could not be brought up to date, 78 where an account's configuration is wrong. */
 async function keepOnce(options: AgentOptions): Promise<void> {
-  for (const result of await runOnce(options)) report(result)
-  if (options.config.disabled.size > 0) process.exitCode = 78
+  // The clock's timers alone would not keep the process alive.
+  const alive = setInterval(() => {}, 0x7fffffff)
+  try {
+    for (const result of await runOnce(options)) report(result)
+    if (options.config.disabled.size > 0) process.exitCode = 78
+  } finally {
+    clearInterval(alive)
+  }
 }
 
 function report({ output: { name, kind, file }, entries, kvno, error }: OnceResult): void {
