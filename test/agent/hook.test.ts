@@ -96,13 +96,13 @@ describe('a command', () => {
     await later(async () => (await runs()).length === 2, 'the second run')
     await writeFile(at.path('code'), '0')
     await later(() => agent.status().outputs[0]?.hookPending === false, 'success')
+    const ran = (await runs()).length
     await at.advance(5 * MINUTE)
-    expect(await runs()).toHaveLength(3)
+    expect(await runs()).toHaveLength(ran)
     const told = at.lines.filter(({ message }) => message.startsWith('change could not be told'))
-    expect(told.map(({ level, problem }) => `${level} ${problem}`)).toEqual([
-      expect.stringMatching(/^warn .*runs\.sh: ended with code 3$/),
-      expect.stringMatching(/^debug /),
-    ])
+    const [first, ...others] = told.map(({ level, problem }) => `${level} ${problem}`)
+    expect(first).toMatch(/^warn .*runs\.sh: ended with code 3$/)
+    expect(others.filter((each) => !each.startsWith('debug '))).toEqual([])
     expect(kvnosOf(await at.keytab('web01-acceptor'))).toEqual([9, 8])
   })
 

@@ -4,6 +4,7 @@ import { notifyReady } from '../../agent/notify.ts'
 import type { AgentStatus } from '../../agent/status.ts'
 import { systemClock } from '../../base/clock.ts'
 import { GmsaError } from '../../base/errors.ts'
+import { silentLog } from '../../base/log.ts'
 import { agentConfigOf, type LoadedAgent, readAgentConfig } from '../agent-config.ts'
 import { problemsError } from '../config-problem.ts'
 import { openProcessLog, type ProcessLog } from '../logger.ts'
@@ -98,14 +99,12 @@ function documentOf(flags: AgentFlags): Readonly<Record<string, unknown>> {
   }
 }
 
-async function keep({ config, logLevel }: LoadedAgent, { once = false }: AgentFlags): Promise<void> {
-  const output = openProcessLog(logLevel)
-  const options = { config, clock: systemClock, random: Math.random, log: output.log, ...buildInfo() }
-  for (const [account, problems] of config.disabled) {
-    output.log.error({ account, problems }, 'account left out: its configuration is wrong')
-  }
+async function keep(loaded: LoadedAgent, { once = false }: AgentFlags): Promise<void> {
+  const options = { config: loaded.config, clock: systemClock, random: Math.random, ...buildInfo() }
+  if (once) return keepOnce({ ...options, log: silentLog })
+  const output = openProcessLog(loaded.logLevel)
   try {
-    await (once ? keepOnce(options) : keepOn(options, output))
+    await keepOn({ ...options, log: output.log }, output)
   } finally {
     output.flush()
   }
@@ -117,10 +116,12 @@ async function keepOnce(options: AgentOptions): Promise<void> {
   const alive = setInterval(() => {}, 0x7fffffff)
   try {
     for (const result of await runOnce(options)) report(result)
-    if (options.config.disabled.size > 0) process.exitCode = 78
   } finally {
     clearInterval(alive)
   }
+  const wrong = [...options.config.disabled.values()].flat()
+  for (const problem of wrong) process.stderr.write(`gmsa-account-provider: error: ${problem}\n`)
+  if (wrong.length > 0) process.exitCode = 78
 }
 
 function report({ output: { name, kind, file }, entries, kvno, error }: OnceResult): void {
@@ -134,7 +135,10 @@ function report({ output: { name, kind, file }, entries, kvno, error }: OnceResu
 }
 
 async function keepOn(options: AgentOptions, output: ProcessLog): Promise<void> {
-  const { log } = output
+  const { log, config, version, commit } = options
+  for (const [account, problems] of config.disabled) {
+    log.error({ account, problems }, 'account left out: its configuration is wrong')
+  }
   using ending = endingBySignal(output)
   // Our own handlers from the first moment on: without one SIGHUP ends a process, and SIGUSR1 opens it to debuggers.
   let agent: Agent | undefined
@@ -142,7 +146,6 @@ async function keepOn(options: AgentOptions, output: ProcessLog): Promise<void> 
   process.on('SIGHUP', refresh)
   process.on('SIGUSR1', refresh)
   agent = await startAgent(options)
-  const { config, version, commit } = options
   log.info({ files: config.outputs.length, status: agent.listening, version, commit }, 'keeping files')
   void agent.ready.then(async () => {
     log.info({}, 'every file is up to date')
