@@ -11,6 +11,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   certs: async () => (await import('./commands/certs.ts')).certsCommand(),
   agent: async () => (await import('./commands/agent.ts')).agentCommand(),
   keytab: async () => (await import('./commands/keytab.ts')).keytabCommand(),
+  import: async () => (await import('./commands/import.ts')).importCommand(),
   config: async () => (await import('./commands/config.ts')).configCommand(),
   cleanup: async () => (await import('./commands/cleanup.ts')).cleanupCommand(),
 }
