@@ -1,6 +1,6 @@
 /**
- * Puts the real servers of the integration tests on a Debian machine: Samba as an AD domain controller, the MIT
- * Kerberos clients, Prometheus and Mono. It acts only as root, on Debian, with CI=true or GMSA_TEST_INSTALL=1; nothing
+ * Puts the real servers of the integration tests on a Debian machine: Samba as an AD domain controller, MIT Kerberos,
+ * Prometheus and Mono. It acts only as root, on Debian, with CI=true or GMSA_TEST_INSTALL=1; nothing
  * is started or left enabled, and the machine's own package sources stay as they are.
  */
 import { spawn } from 'node:child_process'
@@ -15,6 +15,8 @@ const sambaPackages = ['samba-ad-dc', 'samba-ad-provision', 'ldb-tools']
 const otherPackages = [
   'curl',
   'faketime',
+  'krb5-admin-server',
+  'krb5-kdc',
   'krb5-user',
   'python3-gssapi',
   'ldap-utils',
@@ -24,7 +26,7 @@ const otherPackages = [
   'prometheus',
 ]
 /** What these packages would start at the next boot. */
-const services = ['smbd', 'nmbd', 'winbind', 'samba-ad-dc', 'prometheus']
+const services = ['smbd', 'nmbd', 'winbind', 'samba-ad-dc', 'krb5-kdc', 'krb5-admin-server', 'prometheus']
 const policyFile = '/usr/sbin/policy-rc.d'
 const minute = 60_000
 

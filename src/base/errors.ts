@@ -52,7 +52,7 @@ export const ERRORS = {
 export type ErrorCode = keyof typeof ERRORS
 
 /**
- * Why a directory or a TLS peer refused us: a closed list, for doctor, log and metric, never for clients.
+ * Why a directory, a KDC or a TLS peer refused us: a closed list, for doctor, log and metric, never for clients.
  * It stands beside STORE_DENIED and STORE_UNAVAILABLE.
  */
 export const REASONS = [
@@ -71,6 +71,8 @@ export const REASONS = [
   'hang',
   'not-found',
   'protocol',
+  'no-enctype',
+  'wrong-realm',
 ] as const
 
 export type Reason = (typeof REASONS)[number]

@@ -5,11 +5,12 @@ import { expect } from 'vitest'
 import { debianRelease } from '../../scripts/setup-debian.ts'
 
 /** The real tools a test can ask for. */
-export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi'
+export type Tool = 'samba' | 'krb5' | 'krb5-kdc' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
   krb5: ['kinit', 'kvno', 'klist', 'ktutil'],
+  'krb5-kdc': ['krb5kdc', 'kdb5_util', 'kadmin.local', 'faketime'],
   prometheus: ['prometheus', 'promtool'],
   mono: ['mono', 'mcs'],
   openssl: ['openssl'],

@@ -15,6 +15,7 @@ import {
 } from '../../providers/active-directory/directory.ts'
 import type { Account, Provider } from '../../providers/provider.ts'
 import { describeMaterial, readMaterial } from '../account-probe.ts'
+import { describeKdcClock, describeSkew, describeTicket, ticketRequestFor } from '../as-probe.ts'
 import { type Config, expectLoaded } from '../config.ts'
 import { type Finding, findingOf, printFindings } from '../findings.ts'
 import { describeKeys } from '../keys-report.ts'
@@ -28,15 +29,17 @@ interface DoctorFlags {
   readonly json?: boolean
 }
 
-/** Kerberos refuses tickets when clocks differ by more (RFC 4120 1.6; AD's default is five minutes). */
-const MAX_SKEW = 5 * 60_000
-
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .description('walk the whole chain for one account: store, record, domain controller, clock, log-on or keys')
+    .description(
+      'walk the whole chain for one account: store, record, domain controller, clock, log-on or keys, a ticket',
+    )
     .argument('<account>', 'the account, as the configuration names it')
     .option('--config <file>', 'configuration file')
-    .option('--dc <host>', 'domain controller (LDAPS); absent: found by the SRV records of the domain')
+    .option(
+      '--dc <host>',
+      'domain controller (LDAPS, Kerberos); absent: the one that gave the password, or found by SRV records',
+    )
     .option('--ca <file>', "PEM file of the CA that issued the domain controller's certificate; absent: the system's")
     .option('--json', 'print the findings as JSON')
     .action(async (account: string, flags: DoctorFlags) => {
@@ -94,7 +97,7 @@ async function walk(links: readonly Link[], before: readonly Finding[]): Promise
 
 /** What comes after the record depends on what it is. Nothing known yet: as for a credential, to be named as skipped. */
 function linksOf(material: Material | undefined, account: Account, config: Config, flags: DoctorFlags): Link[] {
-  if (material?.kind === 'managed-password') return keyLinks(material, account)
+  if (material?.kind === 'managed-password') return keyLinks(material, account, config, flags)
   if (material?.kind === 'kerberos-keys') return []
   const found: { server?: DirectoryServer } = {}
   return [
@@ -110,8 +113,13 @@ function linksOf(material: Material | undefined, account: Account, config: Confi
   ]
 }
 
-function keyLinks(material: ManagedPassword, account: Account): Link[] {
-  return [['keys', () => describeKeys(material, account.options, systemClock.now())]]
+function keyLinks(material: ManagedPassword, account: Account, config: Config, { dc }: DoctorFlags): Link[] {
+  const request = () => ticketRequestFor(material, account.options, { dc, timeout: config.timeouts.request })
+  return [
+    ['keys', () => describeKeys(material, account.options, systemClock.now())],
+    ['clock', async () => describeKdcClock(await request())],
+    ['AS exchange', async () => describeTicket(await request())],
+  ]
 }
 
 function expectFound<T>(value: T | undefined): T {
@@ -143,13 +151,7 @@ async function chooseServer(
 
 async function compareClocks(server: DirectoryServer): Promise<string> {
   const theirs = await withDirectory(server, readDirectoryTime)
-  const skew = theirs.getTime() - systemClock.now()
-  const detail = `${server.host} is ${Math.round(Math.abs(skew) / 1000)} s ${skew < 0 ? 'behind' : 'ahead'}`
-  if (Math.abs(skew) <= MAX_SKEW) return detail
-  throw new GmsaError('STORE_UNAVAILABLE', `${detail}: Kerberos takes no more than 300 s`, {
-    reason: 'clock',
-    hint: 'synchronise the clocks of both machines',
-  })
+  return describeSkew(server.host, theirs.getTime() - systemClock.now())
 }
 
 async function tryLogOn(

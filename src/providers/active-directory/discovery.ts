@@ -1,50 +1,8 @@
-import { Resolver } from 'node:dns/promises'
 import { GmsaError } from '../../base/errors.ts'
-
-/** One SRV record (RFC 2782). */
-export interface ServerRecord {
-  readonly name: string
-  readonly priority: number
-  readonly weight: number
-}
-
-/** Asks the DNS for SRV records; rejects with an error whose `code` is the DNS's. */
-export type Resolve = (name: string) => Promise<readonly ServerRecord[]>
-
-/** Two tries of a second and a half: a silent DNS server must leave time for the directory. */
-const askDns: Resolve = (name) => new Resolver({ timeout: 1_500, tries: 2 }).resolveSrv(name)
-
-/**
- * The names in the records in the order to try them (RFC 2782): the lowest priority first; within one, drawn by weight.
- * Records with the name `.` say that there is no such service. `random` gives numbers from 0 to below 1.
- */
-export function orderRecords(records: readonly ServerRecord[], random: () => number): string[] {
-  const left = records.filter(({ name }) => name !== '' && name !== '.').toSorted((a, b) => a.weight - b.weight)
-  const order: string[] = []
-  while (left.length > 0) {
-    const priority = Math.min(...left.map((each) => each.priority))
-    const peers = left.filter((each) => each.priority === priority)
-    const record = drawByWeight(peers, random)
-    if (!record) break
-    left.splice(left.indexOf(record), 1)
-    order.push(record.name)
-  }
-  return [...new Set(order)]
-}
+import { askDns, orderRecords, type Resolve, type ServerRecord } from '../../base/srv.ts'
 
 function isWithin(host: string, domain: string): boolean {
   return host.toLowerCase().replace(/\.$/, '').endsWith(`.${domain.toLowerCase()}`)
-}
-
-/** One of the records, those of weight 0 first: the first whose running sum reaches the number drawn. */
-function drawByWeight(records: readonly ServerRecord[], random: () => number): ServerRecord | undefined {
-  const total = records.reduce((sum, { weight }) => sum + weight, 0)
-  if (total === 0) return records[Math.floor(random() * records.length)]
-  let left = Math.floor(random() * (total + 1))
-  return records.find(({ weight }) => {
-    left -= weight
-    return left <= 0
-  })
 }
 
 /** The SRV records of `name`. Rejects with STORE_UNAVAILABLE, not-found. */
@@ -84,7 +42,7 @@ export async function discoverControllers({ domain, site, random, resolve }: Dis
     resolveRecords(all, resolve),
   ])
   const records = [ofSite, ofDomain].map((each) => (each.status === 'fulfilled' ? each.value : []))
-  const order = [...new Set(records.flatMap((each) => orderRecords(each, random)))]
+  const order = [...new Set(records.flatMap((each) => orderRecords(each, random).map(({ name }) => name)))]
   const trusted = order.filter((each) => isWithin(each, domain))
   if (trusted.length > 0) return trusted
   if (ofDomain.status === 'rejected') throw ofDomain.reason

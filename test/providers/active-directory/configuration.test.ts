@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import type { ServerRecord } from '../../../src/base/srv.ts'
 import { checkSchema } from '../../../src/cli/config-check.ts'
 import { Origins } from '../../../src/cli/config-problem.ts'
-import type { ServerRecord } from '../../../src/providers/active-directory/discovery.ts'
 import { domainBase } from '../../../src/providers/active-directory/index.ts'
 import { schema } from '../../../src/providers/active-directory/schema.ts'
 import { failure } from '../../contract/provider-contract.ts'
@@ -68,7 +68,7 @@ describe('a provider without a list of servers', () => {
   }
 
   test('asks the DNS once for many reads, and for the site too', async () => {
-    const records = [{ name: 'dc1.gmsa.invalid', priority: 0, weight: 0 }]
+    const records = [{ name: 'dc1.gmsa.invalid', port: 389, priority: 0, weight: 0 }]
     const { asked, resolve } = countingDns(async () => records)
     await using rig = await open(resolve, 'Berlin')
     await Promise.all([rig.read('web01'), rig.read('sql01')].map((each) => failure(each, 'STORE_UNAVAILABLE')))

@@ -1,22 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import {
-  discoverControllers,
-  orderRecords,
-  type Resolve,
-  resolveRecords,
-} from '../../../src/providers/active-directory/discovery.ts'
+import type { Resolve } from '../../../src/base/srv.ts'
+import { discoverControllers, resolveRecords } from '../../../src/providers/active-directory/discovery.ts'
 import { failure } from '../../contract/provider-contract.ts'
 
-const record = (name: string, priority = 0, weight = 100) => ({ name, priority, weight })
-/** The same numbers each run: a linear congruential generator. */
-function numbers(seed = 1): () => number {
-  let state = seed
-  return () => {
-    state = (state * 1_103_515_245 + 12_345) % 2 ** 31
-    return state / 2 ** 31
-  }
-}
-
+const record = (name: string) => ({ name, port: 389, priority: 0, weight: 100 })
 /** A DNS that holds these names and says ENOTFOUND for all others. */
 const dns =
   (zone: Readonly<Record<string, readonly ReturnType<typeof record>[]>>): Resolve =>
@@ -25,45 +12,6 @@ const dns =
     if (found) return found
     throw Object.assign(new Error(`querySrv ENOTFOUND ${name}`), { code: 'ENOTFOUND' })
   }
-
-describe('the order of SRV records', () => {
-  test('lower priorities come first, whatever the weights', () => {
-    const records = [record('c', 20, 1000), record('a', 0, 1), record('b', 10, 1000)]
-    for (let seed = 1; seed < 50; seed++) expect(orderRecords(records, numbers(seed))).toEqual(['a', 'b', 'c'])
-  })
-
-  test('within one priority the first is drawn by weight', () => {
-    const random = numbers()
-    const records = [record('heavy', 0, 300), record('light', 0, 100)]
-    const rounds = Array.from({ length: 2_000 }, () => orderRecords(records, random))
-    const heavyFirst = rounds.filter(([first]) => first === 'heavy').length / rounds.length
-    expect(heavyFirst).toBeGreaterThan(0.7)
-    expect(heavyFirst).toBeLessThan(0.8)
-    expect(new Set(rounds.map((each) => each.toSorted().join()))).toEqual(new Set(['heavy,light']))
-  })
-
-  test('records without weight are equals among each other, and rare beside others', () => {
-    const random = numbers()
-    const first = (...records: ReturnType<typeof record>[]) => orderRecords(records, random)[0]
-    const drawn = Array.from({ length: 1_000 }, () => first(record('a', 0, 0), record('b', 0, 0)))
-    expect(drawn.filter((each) => each === 'a').length).toBeGreaterThan(400)
-    expect(drawn.filter((each) => each === 'b').length).toBeGreaterThan(400)
-    const beside = Array.from({ length: 1_000 }, () => first(record('none', 0, 0), record('some', 0, 99)))
-    const rare = beside.filter((each) => each === 'none').length
-    expect(rare).toBeGreaterThan(0)
-    expect(rare).toBeLessThan(50)
-  })
-
-  test('every name comes once, and the name of no service never', () => {
-    expect(orderRecords([record('a'), record('a', 5), record('.'), record('')], numbers())).toEqual(['a'])
-    expect(orderRecords([], numbers())).toEqual([])
-  })
-
-  test.each([0, 0.5, 0.999_999])('no record is lost when the number drawn is %d', (value) => {
-    const records = [record('a', 0, 0), record('b', 0, 10), record('c', 0, 65_535), record('d', 1, 0)]
-    expect(orderRecords(records, () => value).toSorted()).toEqual(['a', 'b', 'c', 'd'])
-  })
-})
 
 describe('finding the controllers of a domain', () => {
   const all = '_ldap._tcp.dc._msdcs.ad.test'
@@ -75,6 +23,11 @@ describe('finding the controllers of a domain', () => {
   test('asks for the domain', async () => {
     const found = await discoverControllers({ domain: 'ad.test', random, resolve: dns({ [all]: [far, near] }) })
     expect(found.toSorted()).toEqual(['far.ad.test', 'near.ad.test'])
+  })
+
+  test('names a controller once, however many records it has', async () => {
+    const resolve = dns({ [all]: [far, { ...far, priority: 5 }, { ...far, port: 3268 }] })
+    expect(await discoverControllers({ domain: 'ad.test', random, resolve })).toEqual(['far.ad.test'])
   })
 
   test('puts those of the site first and keeps the others', async () => {
