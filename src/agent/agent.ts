@@ -1,13 +1,14 @@
 import type { Clock } from '../base/clock.ts'
-import { GmsaError, toGmsaError } from '../base/errors.ts'
+import { type GmsaError, toGmsaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
+import type { CcacheContext } from './ccache-work.ts'
 import type { AgentConfig, OutputConfig } from './config.ts'
 import { makeHolds } from './holds.ts'
 import { type IdentitySource, openIdentity } from './identity.ts'
 import { KeytabFiles } from './keytab-files.ts'
-import { KeytabOutput, type OutputContext } from './keytab-output.ts'
+import { type KeytabContext, KeytabWork } from './keytab-work.ts'
 import { type Metrics, makeAgentMetrics } from './metrics.ts'
-import type { Output } from './output.ts'
+import { Output, type Work } from './output.ts'
 import { makeServiceClient } from './service-client.ts'
 import { type AgentStatus, statusOf } from './status.ts'
 import { openStatusServer, type StatusServer } from './status-server.ts'
@@ -18,6 +19,7 @@ export interface AgentOptions {
   readonly clock: Clock
   /** From 0 to below 1. */
   readonly random: () => number
+  readonly randomBytes: (length: number) => Uint8Array
   readonly log: Log
   readonly version: string
   readonly commit: string
@@ -118,32 +120,27 @@ interface Prepared {
   readonly metrics: Metrics
 }
 
-async function prepare(
-  { config, clock, random, log, version, commit }: AgentOptions,
-  onRound: () => void,
-): Promise<Prepared> {
+async function prepare(options: AgentOptions, onRound: () => void): Promise<Prepared> {
+  const { config, clock, log, version, commit } = options
   const identity = openIdentity(config.tls, log)
   await identity.load()
   const metrics = makeAgentMetrics({ version, commit })
-  const context: OutputContext = {
-    client: makeServiceClient({ ...config, identity: () => identity.load(), clock }),
-    files: new KeytabFiles(),
-    holds: makeHolds(),
-    wait: config.wait,
-    checkInterval: config.checkInterval,
-    clock,
-    random,
-    log,
-    onHookRun: metrics.hookRun,
-    onRound,
-  }
-  return { outputs: config.outputs.map((output) => openOutput(output, context)), identity, metrics }
+  const client = makeServiceClient({ ...config, identity: () => identity.load(), clock })
+  const { wait, checkInterval, krb5Config } = config
+  const shared = { ...options, client, files: new KeytabFiles(), holds: makeHolds(), wait, checkInterval, krb5Config }
+  const outputs = config.outputs.map(async (output) => {
+    const work = await workOf(output, shared)
+    return new Output({ ...options, config: output, work, onHookRun: metrics.hookRun, onRound })
+  })
+  return { outputs: await Promise.all(outputs), identity, metrics }
 }
 
-function openOutput(config: OutputConfig, context: OutputContext): Output {
+/** What Kerberos needs is loaded only where there is a ticket to get. */
+async function workOf(config: OutputConfig, shared: KeytabContext & CcacheContext): Promise<Work> {
   const { kind } = config
-  if (kind === 'ccache') throw new GmsaError('CONFIG_INVALID', 'ccache: not in this build')
-  return new KeytabOutput({ ...config, kind }, context)
+  if (kind !== 'ccache') return new KeytabWork({ ...config, kind }, shared)
+  const { CcacheWork } = await import('./ccache-work.ts')
+  return new CcacheWork({ ...config, kind }, shared)
 }
 
 /** What can't be written is said at the start, and tried again; an agent that can write nothing does not start. */

@@ -18,6 +18,8 @@ export interface AgentConfig {
   readonly status?: { readonly host: string; readonly port: number; readonly required: boolean }
   /** Where the metrics are written for node_exporter. */
   readonly textfile?: string
+  /** Files and folders between colons; absent: /etc/krb5.conf. */
+  readonly krb5Config?: string
   readonly outputs: readonly OutputConfig[]
   /** Accounts whose section is wrong, and what is wrong with it. */
   readonly disabled: ReadonlyMap<string, readonly string[]>
@@ -47,7 +49,20 @@ export interface OutputConfig {
   readonly principals: readonly string[]
   /** How long a key stays in the file after it left force. */
   readonly keepPrevious: number
+  /** For a ccache: what is asked of the KDC. */
+  readonly ticket?: TicketConfig
   readonly onChange?: HookConfig
+}
+
+export type KeytabConfig = OutputConfig & { readonly kind: 'acceptor' | 'initiator' }
+export type CcacheConfig = OutputConfig & { readonly kind: 'ccache' }
+
+/** In ms. */
+export interface TicketConfig {
+  readonly lifetime: number
+  /** Absent: not renewable. */
+  readonly renewLifetime?: number
+  readonly forwardable: boolean
 }
 
 /** What happens after a file has changed. */

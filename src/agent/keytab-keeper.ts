@@ -2,14 +2,11 @@ import type { Clock } from '../base/clock.ts'
 import { GmsaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { type KeytabEntry, parseKeytab } from '../kerberos/keytab.ts'
-import type { OutputConfig } from './config.ts'
+import type { KeytabConfig } from './config.ts'
 import type { KeytabFiles } from './keytab-files.ts'
 import { type Merged, mergeKeytab } from './merge.ts'
-import { resolveOwner } from './owner.ts'
 import type { KeytabReply, ServiceClient } from './service-client.ts'
-import { openTarget, type Target } from './target.ts'
-
-export type KeytabConfig = OutputConfig & { readonly kind: 'acceptor' | 'initiator' }
+import { openConfigured, type Target } from './target.ts'
 
 export interface KeeperContext {
   readonly client: ServiceClient
@@ -69,10 +66,7 @@ export class KeytabKeeper {
 
   /** Makes sure that the file can be written. Rejects with CONFIG_INVALID. */
   async open(): Promise<Target> {
-    if (this.#target) return this.#target
-    const { file, mode } = this.#config
-    const owner = await resolveOwner(this.#config)
-    this.#target = await openTarget({ file, mode, ...owner }, this.#context.clock.now())
+    this.#target ??= await openConfigured(this.#config, this.#context.clock.now())
     return this.#target
   }
 
@@ -135,7 +129,8 @@ export class KeytabKeeper {
   }
 }
 
-function parseAnswer(bytes: Buffer, account: string): KeytabEntry[] {
+/** The keys of a keytab from the service; its bytes are wiped. Throws MATERIAL_MALFORMED. */
+export function parseAnswer(bytes: Buffer, account: string): KeytabEntry[] {
   try {
     const entries = parseKeytab(bytes)
     if (entries.length > 0 && entries.every(({ kvno }) => kvno > 0)) return entries

@@ -51,7 +51,7 @@ export function makeAgentMetrics({ version, commit }: { readonly version: string
         metric(
           'entries',
           'gauge',
-          'Keys in the file.',
+          'Keys, or tickets, in the file.',
           each(({ entries }) => entries),
         ),
         metric(

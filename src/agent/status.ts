@@ -11,12 +11,13 @@ export interface AgentStatus {
 }
 
 /** The state of one file; times in RFC 3339. */
-export interface OutputStatus extends Omit<OutputState, 'lastSuccess' | 'refreshAt'> {
+export interface OutputStatus extends Omit<OutputState, 'lastSuccess' | 'refreshAt' | 'validUntil'> {
   readonly ready: boolean
   /** Why it can't be relied on. */
   readonly reason?: string
   readonly lastSuccess?: string
   readonly refreshAt?: string
+  readonly validUntil?: string
 }
 
 export interface StatusOptions {
@@ -28,14 +29,16 @@ export interface StatusOptions {
 
 export function statusOf({ outputs, config, now }: StatusOptions): AgentStatus {
   const judged = outputs.map((state): OutputStatus => {
-    const { lastSuccess, refreshAt, ...rest } = state
+    const { lastSuccess, refreshAt, validUntil, ...rest } = state
     const reason = unreadiness(state, now, config.grace)
+    const times = Object.entries({ lastSuccess, refreshAt, validUntil }).flatMap(([name, time]) => {
+      return time === undefined ? [] : [[name, new Date(time).toISOString()]]
+    })
     return {
       ...rest,
       ready: reason === undefined,
       ...(reason !== undefined && { reason }),
-      ...(lastSuccess !== undefined && { lastSuccess: new Date(lastSuccess).toISOString() }),
-      ...(refreshAt !== undefined && { refreshAt: new Date(refreshAt).toISOString() }),
+      ...Object.fromEntries(times),
     }
   })
   const disabled = [...config.disabled].map(([account, problems]) => ({ account, problems }))

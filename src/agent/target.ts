@@ -3,6 +3,8 @@ import { lstat, open, readFile, readlink, realpath } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { type FileOwner, removeAbandoned, tryToWrite, writeFileAtomically } from '../base/atomic-file.ts'
 import { GmsaError } from '../base/errors.ts'
+import type { OutputConfig } from './config.ts'
+import { resolveOwner } from './owner.ts'
 
 export interface TargetOptions extends FileOwner {
   /** Absolute, as configured. */
@@ -60,6 +62,12 @@ export async function openTarget(options: TargetOptions, now: number): Promise<T
       })
     },
   }
+}
+
+/** {@link openTarget} for an output, its owner looked up. */
+export async function openConfigured(config: OutputConfig, now: number): Promise<Target> {
+  const { file, mode } = config
+  return openTarget({ file, mode, ...(await resolveOwner(config)) }, now)
 }
 
 /** Follows links that stand in the file's place. A link that leads nowhere yet leads to the file to be made. */

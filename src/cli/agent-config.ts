@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import type { AgentConfig, HookConfig, OutputConfig, OutputKind } from '../agent/config.ts'
+import type { AgentConfig, HookConfig, OutputConfig, OutputKind, TicketConfig } from '../agent/config.ts'
 import { parseDuration } from '../base/duration.ts'
 import { type AccountEntry, type AgentFile, agentSchema, type HookEntry } from './agent-schema.ts'
 import type { LogLevel } from './config.ts'
@@ -20,11 +20,14 @@ export type AgentLoad =
   | { readonly ok: false; readonly problems: readonly Problem[] }
 
 /** Sections of an account, and what they are for. */
-const KINDS: Readonly<Record<string, OutputKind>> = { acceptorKeytab: 'acceptor', initiatorKeytab: 'initiator' }
+const KINDS: Readonly<Record<string, OutputKind>> = {
+  acceptorKeytab: 'acceptor',
+  initiatorKeytab: 'initiator',
+  ccache: 'ccache',
+}
 /** The service holds a request no longer, in ms. */
 const LONGEST_WAIT = 300_000
 const LONGEST_TIMER_DAYS = 24
-const KEEP_PREVIOUS = '10h5m'
 
 /** Reads and checks the agent's configuration file. Never rejects: what is wrong stands in `problems`. */
 export async function readAgentConfig(file: string, cwd: string): Promise<AgentLoad> {
@@ -81,12 +84,25 @@ function checkRules(document: unknown, origins: Origins): Problem[] {
     const kinds = Object.keys(KINDS).filter((kind) => own(asRecord(account), kind) !== undefined)
     if (isRecord(account) && kinds.length === 0)
       report(path, `expected at least one of ${Object.keys(KINDS).join(', ')}`)
+    checkCcacheFile(asRecord(account), path, report)
     for (const kind of kinds) {
       const hook = own(asRecord(own(asRecord(account), kind)), 'onChange')
       if (hook !== undefined) checkHook(asRecord(hook), [...path, kind, 'onChange'], report)
     }
   }
   return problems
+}
+
+/** Keytabs may share a file, for they are merged; a credential cache can't. */
+function checkCcacheFile(
+  account: Readonly<Record<string, unknown>>,
+  path: Path,
+  report: (path: Path, message: string) => void,
+): void {
+  const fileOf = (kind: string) => own(asRecord(own(account, kind)), 'file')
+  const file = fileOf('ccache')
+  if (file === undefined || ![fileOf('acceptorKeytab'), fileOf('initiatorKeytab')].includes(file)) return
+  report([...path, 'ccache', 'file'], 'expected another file than that of a keytab')
 }
 
 function checkHook(
@@ -110,25 +126,32 @@ function checkDuration(value: unknown, path: Path, report: (path: Path, message:
   if (value !== undefined && typeof value === 'string') report(path, `longer than ${LONGEST_TIMER_DAYS} days`)
 }
 
-function outputsOf(name: string, entry: AccountEntry): OutputConfig[] {
-  const { acceptorKeytab, initiatorKeytab, account = name } = entry
-  const shared = { name, account }
-  return [
-    ...(acceptorKeytab
-      ? [
-          {
-            ...shared,
-            ...fileOf(acceptorKeytab),
-            kind: 'acceptor' as const,
-            principals: acceptorKeytab.principals ?? [],
-            keepPrevious: parseDuration(acceptorKeytab.keepPrevious ?? KEEP_PREVIOUS),
-          },
-        ]
-      : []),
-    ...(initiatorKeytab
-      ? [{ ...shared, ...fileOf(initiatorKeytab), kind: 'initiator' as const, principals: [], keepPrevious: 0 }]
-      : []),
-  ]
+function outputsOf(
+  name: string,
+  { acceptorKeytab, initiatorKeytab, ccache, account = name }: AccountEntry,
+): OutputConfig[] {
+  const shared = { name, account, principals: [], keepPrevious: 0 }
+  const outputs: OutputConfig[] = []
+  if (acceptorKeytab) {
+    const { principals = [], keepPrevious = '10h5m' } = acceptorKeytab
+    const kept = { principals, keepPrevious: parseDuration(keepPrevious) }
+    outputs.push({ ...shared, ...fileOf(acceptorKeytab), ...kept, kind: 'acceptor' })
+  }
+  if (initiatorKeytab) outputs.push({ ...shared, ...fileOf(initiatorKeytab), kind: 'initiator' })
+  if (ccache) outputs.push({ ...shared, ...fileOf(ccache), ticket: ticketOf(ccache), kind: 'ccache' })
+  return outputs
+}
+
+function ticketOf({
+  lifetime = '10h',
+  renewLifetime,
+  forwardable = false,
+}: NonNullable<AccountEntry['ccache']>): TicketConfig {
+  return {
+    lifetime: parseDuration(lifetime),
+    ...(renewLifetime !== undefined && { renewLifetime: parseDuration(renewLifetime) }),
+    forwardable,
+  }
 }
 
 type FileEntry = NonNullable<AccountEntry['initiatorKeytab']>

@@ -1,4 +1,5 @@
 import type { Static } from 'typebox'
+import { DURATION_PATTERN } from '../base/duration.ts'
 import { ACCOUNT_NAME_PATTERN } from '../gmsa/account-name.ts'
 import { duration, FILE_MODE_PATTERN, mapping, path, port, SERVER_PATTERN, text } from './config-grammars.ts'
 
@@ -62,6 +63,23 @@ const initiatorKeytab = {
   required: ['file'],
 } as const
 
+const ccache = {
+  ...mapping(
+    "A credential cache with a ticket-granting ticket, got with the account's key and replaced before half its life.",
+    {
+      ...FILE,
+      lifetime: duration('How long the ticket is to live; the KDC may give less.', '10h'),
+      renewLifetime: {
+        type: 'string',
+        description: 'How long it is to be renewable, for clients that ask for it. Left out: not at all.',
+        pattern: DURATION_PATTERN,
+      },
+      forwardable: { type: 'boolean', description: 'Whether it may be forwarded.', default: false },
+    },
+  ),
+  required: ['file'],
+} as const
+
 /** What stands under each name of `accounts`. */
 const ACCOUNT = mapping('One gMSA, and the files that are kept for it.', {
   account: {
@@ -72,6 +90,7 @@ const ACCOUNT = mapping('One gMSA, and the files that are kept for it.', {
   },
   acceptorKeytab,
   initiatorKeytab,
+  ccache,
 })
 
 const SECTIONS = {

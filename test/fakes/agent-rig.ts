@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -93,7 +94,7 @@ export async function makeAgentRig(options: AgentRigOptions = {}): Promise<Agent
     ...more,
   })
   const agentOptions = (wanted: AgentConfig): AgentOptions => {
-    return { config: wanted, clock, random: () => 0.5, log, version: '0.0.0-test', commit: 'none' }
+    return { config: wanted, clock, random: () => 0.5, randomBytes, log, version: '0.0.0-test', commit: 'none' }
   }
   return {
     rig,

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { Command, Option } from 'commander'
 import { type Agent, type AgentOptions, type OnceResult, runOnce, startAgent } from '../../agent/agent.ts'
 import { notifyReady } from '../../agent/notify.ts'
@@ -6,6 +7,7 @@ import { systemClock } from '../../base/clock.ts'
 import { GmsaError } from '../../base/errors.ts'
 import { silentLog } from '../../base/log.ts'
 import { agentConfigOf, type LoadedAgent, readAgentConfig } from '../agent-config.ts'
+import { given } from '../config-document.ts'
 import { problemsError } from '../config-problem.ts'
 import { openProcessLog, type ProcessLog } from '../logger.ts'
 import { endingBySignal } from '../signals.ts'
@@ -21,6 +23,7 @@ interface AgentFlags {
   readonly account?: string
   readonly acceptorKeytab?: string
   readonly initiatorKeytab?: string
+  readonly ccache?: string
   readonly onChange?: readonly string[]
 }
 
@@ -39,6 +42,7 @@ export function agentCommand(): Command {
     .option('--account <name>', 'the one account to keep files for')
     .option('--acceptor-keytab <file>', 'keytab with which a service takes tickets')
     .option('--initiator-keytab <file>', 'keytab to log on with')
+    .option('--ccache <file>', 'credential cache with a ticket-granting ticket of the account')
     .option('--on-change <command...>', 'program to run after a file has changed, with its arguments, without a shell')
     .action(async (flags: AgentFlags) => keep(await load(flags), flags))
   command
@@ -81,26 +85,29 @@ async function load(flags: AgentFlags): Promise<LoadedAgent> {
 
 /** The document that says the same as the flags. */
 function documentOf(flags: AgentFlags): Readonly<Record<string, unknown>> {
-  const { server: servers, cert: certificate, key, ca, account, acceptorKeytab, initiatorKeytab, onChange } = flags
-  const hook = onChange && { onChange: { command: onChange } }
-  const given = <T extends object>(members: T) =>
-    Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined))
+  const { server: servers, cert: certificate, key, ca, account, onChange } = flags
+  const { acceptorKeytab, initiatorKeytab, ccache } = flags
+  const fileOf = (file: string | undefined) =>
+    file === undefined ? undefined : given({ file, onChange: onChange && { command: onChange } })
   return {
     servers,
     tls: given({ certificate, key, ca }),
     accounts: {
       ...(account !== undefined && {
-        [account]: {
-          ...(acceptorKeytab !== undefined && { acceptorKeytab: { file: acceptorKeytab, ...hook } }),
-          ...(initiatorKeytab !== undefined && { initiatorKeytab: { file: initiatorKeytab, ...hook } }),
-        },
+        [account]: given({
+          acceptorKeytab: fileOf(acceptorKeytab),
+          initiatorKeytab: fileOf(initiatorKeytab),
+          ccache: fileOf(ccache),
+        }),
       }),
     },
   }
 }
 
 async function keep(loaded: LoadedAgent, { once = false }: AgentFlags): Promise<void> {
-  const options = { config: loaded.config, clock: systemClock, random: Math.random, ...buildInfo() }
+  const { KRB5_CONFIG: krb5Config } = process.env
+  const config = { ...loaded.config, ...(krb5Config && { krb5Config }) }
+  const options = { config, clock: systemClock, random: Math.random, randomBytes, ...buildInfo() }
   if (once) return keepOnce({ ...options, log: silentLog })
   const output = openProcessLog(loaded.logLevel)
   try {

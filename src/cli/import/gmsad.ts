@@ -1,13 +1,6 @@
 import { ENCTYPES } from '../../kerberos/enctype.ts'
-import {
-  accountName,
-  agentDocument,
-  CERTIFICATE_NOTE,
-  given,
-  type Imported,
-  type Note,
-  serviceDocument,
-} from './imported.ts'
+import { given } from '../config-document.ts'
+import { accountName, agentDocument, CERTIFICATE_NOTE, type Imported, type Note, serviceDocument } from './imported.ts'
 import { type Ini, parseIni, type Setting, splitWords } from './ini.ts'
 
 /** What gmsad's levels are called here. */

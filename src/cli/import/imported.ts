@@ -59,8 +59,3 @@ export function accountName(label: string, taken: readonly string[]): string {
   while (taken.includes(`${name}-${number}`)) number += 1
   return `${name}-${number}`
 }
-
-/** The members that have a value. */
-export function given(members: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined))
-}
