@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { readAgentConfig } from '../../src/cli/agent-config.ts'
 import { loadConfig } from '../../src/cli/config.ts'
+import { importEcs } from '../../src/cli/import/ecs.ts'
 import { importGmsad } from '../../src/cli/import/gmsad.ts'
 import { parseIni, splitWords } from '../../src/cli/import/ini.ts'
 import { runCli } from '../fakes/cli.ts'
@@ -204,6 +205,123 @@ describe('M1: import gmsad', () => {
     const missing = await runCli(['import', 'gmsad', join(directory, 'none')])
     expect(missing.code).toBe(1)
     expect(missing.stderr).toContain("can't be read (ENOENT)")
+  })
+})
+
+const ECS = `# an instance of ECS
+ECS_CLUSTER=web
+ECS_GMSA_SUPPORTED=true
+
+CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA=arn:aws:secretsmanager:eu-central-1:123456789012:secret:gmsa-reader
+DOMAIN_CONTROLLER_GMSA=dc1.ad.test
+CF_GMSA_DISTINGUISHED_NAME=CN=web01,OU=gMSA,DC=ad,DC=test
+export CF_CRED_SPEC_FILE=/etc/spec.json:lease1
+CF_KRB5CC_MODE=0640
+CF_KRB5CC_GID=1654
+LDAPSearchTimeout = 7
+RunRenewalNonDomainJoined = true
+credentials_fetcher_mode = config_file_mode
+CF_GMSA_COLOR=blue
+nonsense
+`
+const spec = (more: object = {}) =>
+  JSON.stringify({
+    CmsPlugins: ['ActiveDirectory'],
+    DomainJoinConfig: { DnsName: 'AD.test', NetBiosName: 'AD' },
+    ActiveDirectoryConfig: {
+      GroupManagedServiceAccounts: [
+        { Name: '', Scope: 'AD' },
+        { Name: 'web01$', Scope: 'ad.test' },
+      ],
+      ...more,
+    },
+  })
+const reading = (text: string | undefined) => async (path: string) => (path === '/etc/spec.json' ? text : undefined)
+
+describe('M2: import ecs', () => {
+  test('M2: directory, secret, account and ticket are carried over', async () => {
+    const { service, agent } = await importEcs(ECS, reading(`\uFEFF${spec()}`))
+    expect(service).toMatchObject({
+      providers: {
+        asm: { type: 'aws-secrets-manager', region: 'eu-central-1' },
+        ad: {
+          type: 'active-directory',
+          domain: 'ad.test',
+          servers: ['dc1.ad.test'],
+          searchBase: 'CN=web01,OU=gMSA,DC=ad,DC=test',
+          timeout: '7s',
+          bind: { provider: 'asm', account: expect.stringContaining('secret:gmsa-reader') },
+        },
+      },
+      accounts: { web01: { provider: 'ad', samAccountName: 'web01$' } },
+    })
+    const file = '/var/credentials-fetcher/krbdir/lease1/web01/krb5cc'
+    expect(agent).toMatchObject({ accounts: { web01: { ccache: { file, mode: '0640', group: 1654 } } } })
+  })
+
+  test('M2: every name that is not carried over is in the notes, with its line', async () => {
+    const { notes } = await importEcs(ECS, reading(spec()))
+    const named = notes.map(({ option }) => option)
+    const others = [
+      'ECS_CLUSTER',
+      'ECS_GMSA_SUPPORTED',
+      'RunRenewalNonDomainJoined',
+      'credentials_fetcher_mode',
+      'CF_GMSA_COLOR',
+      'line',
+    ]
+    expect(named).toEqual(expect.arrayContaining(others))
+    for (const option of others.slice(0, -1)) {
+      const line = ECS.split('\n').findIndex((each) => each.startsWith(option)) + 1
+      expect(notes.find((note) => note.option === option)?.line, option).toBe(line)
+    }
+    for (const carried of ['DOMAIN_CONTROLLER_GMSA', 'CF_KRB5CC_MODE', 'LDAPSearchTimeout'])
+      expect(named).not.toContain(carried)
+  })
+
+  test('M2: the secret may stand in the credential spec, and without any a user has to be made', async () => {
+    const arn = 'arn:aws:secretsmanager:us-east-1:1:secret:in-spec'
+    const inSpec = spec({ HostAccountConfig: { PluginInput: { CredentialArn: arn } } })
+    const { service } = await importEcs('CF_CRED_SPEC_FILE=/etc/spec.json', reading(inSpec))
+    expect(service).toMatchObject({ providers: { asm: { region: 'us-east-1' }, ad: { bind: { account: arn } } } })
+    const without = await importEcs('CF_CRED_SPEC_FILE=/etc/spec.json', reading(spec()))
+    expect(without.service).toMatchObject({
+      providers: { local: { type: 'file' }, ad: { bind: { account: 'gmsa-reader' } } },
+    })
+    expect(without.notes.map(({ advice }) => advice).join()).toContain('create an ordinary user (here gmsa-reader)')
+    expect(without.agent).toMatchObject({
+      accounts: { web01: { ccache: { file: '/var/credentials-fetcher/krbdir/credspec/web01/krb5cc' } } },
+    })
+  })
+
+  test.each([
+    ['no file', undefined],
+    ['no JSON', '{'],
+    ['no gMSA', '{"DomainJoinConfig":{"DnsName":"ad.test"}}'],
+  ])('M2: a credential spec with %s is named, and what to set by hand', async (_what, text) => {
+    const { notes } = await importEcs('CF_CRED_SPEC_FILE=/etc/spec.json', reading(text))
+    expect(notes.find(({ option }) => option === 'CF_CRED_SPEC_FILE')).toMatchObject({
+      line: 1,
+      advice: expect.stringContaining('set '),
+    })
+  })
+
+  test('M2: the written files are valid configurations of ours, where the user is in a file', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'gmsa-import-'))
+    try {
+      await writeFile(join(directory, 'spec.json'), spec())
+      const file = join(directory, 'ecs.config')
+      await writeFile(file, `CF_CRED_SPEC_FILE=${join(directory, 'spec.json')}\n`)
+      const { code, stderr } = await runCli(['import', 'ecs', file, '-o', directory])
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+      expect(
+        await loadConfig({ file: join(directory, 'gmsa-account-provider.yaml'), env: {}, cwd: '/' }),
+      ).toMatchObject({ ok: true })
+      const agent = await readAgentConfig(join(directory, 'agent.yaml'), '/')
+      expect(agent).toMatchObject({ ok: true, config: { outputs: [{ kind: 'ccache', name: 'web01', mode: 0o600 }] } })
+    } finally {
+      await rm(directory, { recursive: true, force: true })
+    }
   })
 })
 

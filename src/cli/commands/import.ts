@@ -4,6 +4,7 @@ import { Command } from 'commander'
 import { stringify } from 'yaml'
 import { writeFileAtomically } from '../../base/atomic-file.ts'
 import { GmsaError } from '../../base/errors.ts'
+import { importEcs } from '../import/ecs.ts'
 import { importGmsad } from '../import/gmsad.ts'
 import type { Imported, Note } from '../import/imported.ts'
 
@@ -29,8 +30,13 @@ export function importCommand(): Command {
       .option('--force', 'replace files that are there')
       .action(async (file: string, flags: ImportFlags) => write(file, await run(await readConfig(file)), flags))
   add('gmsad', 'of gmsad, as in /etc/gmsad.conf', importGmsad)
+  add('ecs', 'of credentials-fetcher: ecs.config, its own file or its environment', (text) =>
+    importEcs(text, readQuietly),
+  )
   return command
 }
+
+const readQuietly = (path: string) => readConfig(path).catch(() => undefined)
 
 async function readConfig(file: string): Promise<string> {
   const bytes = await readFile(file).catch((error: NodeJS.ErrnoException) => {
