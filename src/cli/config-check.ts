@@ -1,9 +1,9 @@
 import { Ajv, type ErrorObject } from 'ajv'
 import type { ObjectSchema } from '../providers/define.ts'
 import { asRecord, own, valueAt } from './config-document.ts'
+import { GRAMMARS } from './config-grammars.ts'
 import { didYouMean } from './config-near-miss.ts'
 import { type Origins, type Path, type Problem, problemAt } from './config-problem.ts'
-import { GRAMMARS } from './config-schema.ts'
 
 /** Everything in which the document departs from its schema: names, places and what was expected, never a value. */
 export function checkSchema(document: unknown, schema: ObjectSchema, origins: Origins): Problem[] {

@@ -24,3 +24,8 @@ export function valueAt(document: unknown, path: Path): unknown {
     document,
   )
 }
+
+/** The members that have a value. */
+export function given(members: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined))
+}

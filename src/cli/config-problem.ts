@@ -1,3 +1,5 @@
+import { GmsaError } from '../base/errors.ts'
+
 /** Where a value of the configuration was written. */
 export interface Origin {
   /** The file's path, `environment GMSA_PROVIDER_…`, a flag, or `Rancher mode`. */
@@ -78,6 +80,13 @@ export function problemAt(origin: Origin, path: Path, message: string): Problem 
 export function formatProblem({ source, line, column, path, message }: Problem): string {
   const place = [source, line, column].filter((part) => part !== undefined).join(':')
   return `${place}: ${path === '' ? '' : `${path}: `}${message}`
+}
+
+/** All problems, a line each, as one error of CONFIG_INVALID. */
+export function problemsError(problems: readonly Problem[], hint?: string): GmsaError {
+  const { length } = problems
+  const title = length === 1 ? 'the configuration has a problem' : `the configuration has ${length} problems`
+  return new GmsaError('CONFIG_INVALID', [title, ...problems.map(formatProblem)].join('\n  '), hint ? { hint } : {})
 }
 
 /** `clients[0].match.uri`. Keys with dots are quoted, and those that no option or account has are not shown. */

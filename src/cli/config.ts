@@ -2,7 +2,6 @@ import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
 import { isAbsolute, join, resolve } from 'node:path'
 import { parseDuration } from '../base/duration.ts'
-import { GmsaError } from '../base/errors.ts'
 import type { ClientRule } from '../broker/policy.ts'
 import type { ProviderType } from '../providers/define.ts'
 import { PROVIDER_TYPES } from '../providers/index.ts'
@@ -10,7 +9,7 @@ import { checkSchema } from './config-check.ts'
 import { isRecord } from './config-document.ts'
 import { applyOverrides, environmentOverrides, type Override } from './config-environment.ts'
 import { fillIn } from './config-fill.ts'
-import { formatProblem, Origins, type Problem, problemAt } from './config-problem.ts'
+import { formatProblem, Origins, type Problem, problemAt, problemsError } from './config-problem.ts'
 import { checkRules, findOddities, reservedAccounts } from './config-rules.ts'
 import { type ConfigFile, schemaOf } from './config-schema.ts'
 import { readSource, type Source } from './config-source.ts'
@@ -156,12 +155,8 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
 /** What was loaded; throws a GmsaError of CONFIG_INVALID whose message has all the problems, a line each. */
 export function expectLoaded(result: LoadResult): Loaded {
   if (result.ok) return result
-  const { length } = result.problems
-  const title = length === 1 ? 'the configuration has a problem' : `the configuration has ${length} problems`
   const missing = result.problems.some(({ source }) => source === NO_FILE)
-  throw new GmsaError('CONFIG_INVALID', [title, ...result.problems.map(formatProblem)].join('\n  '), {
-    ...(missing ? { hint: 'name the file with --config or GMSA_PROVIDER_CONFIG' } : {}),
-  })
+  throw problemsError(result.problems, missing ? 'name the file with --config or GMSA_PROVIDER_CONFIG' : undefined)
 }
 
 /**

@@ -9,8 +9,10 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import('./commands/check.ts')).checkCommand(),
   doctor: async () => (await import('./commands/doctor.ts')).doctorCommand(),
   certs: async () => (await import('./commands/certs.ts')).certsCommand(),
+  agent: async () => (await import('./commands/agent.ts')).agentCommand(),
   keytab: async () => (await import('./commands/keytab.ts')).keytabCommand(),
   credspec: async () => (await import('./commands/credspec.ts')).credspecCommand(),
+  import: async () => (await import('./commands/import.ts')).importCommand(),
   config: async () => (await import('./commands/config.ts')).configCommand(),
   cleanup: async () => (await import('./commands/cleanup.ts')).cleanupCommand(),
 }

@@ -2,8 +2,8 @@ import { posix } from 'node:path'
 import { NAMESPACE_PATTERN } from '../gmsa/account-name.ts'
 import { findConfigFile, type LoadOptions, type LoadResult, loadConfig, type WrittenConfig } from './config.ts'
 import type { Override } from './config-environment.ts'
+import { GRAMMARS } from './config-grammars.ts'
 import type { Problem } from './config-problem.ts'
-import { GRAMMARS } from './config-schema.ts'
 
 /** The folder in which Rancher's charts, manifests and plug-in expect one folder per namespace. */
 export const RANCHER_DIRECTORY = '/var/lib/rancher/gmsa'

@@ -46,10 +46,6 @@ export interface StoreHttp {
   close(): Promise<void>
 }
 
-/** What {@link StoreHttpOptions.address} looks like, as a JSON Schema pattern; it is looked at closely when opened. */
-export const ADDRESS_PATTERN = '^https?://[^/?#@\\s]+(?:/[^?#@\\s]*)?$'
-/** Names with slashes between them and none at the ends, as {@link encodePath} takes them, as a JSON Schema pattern. */
-export const NAMES_PATTERN = '^[^/\\s]+(?:/[^/\\s]+)*$'
 /** A Kubernetes Secret may be 1 MiB, in base64, among metadata; nothing we read is larger. */
 const MAX_ANSWER_BYTES = 2 * 1024 * 1024
 /** Reads of one store that run side by side; more wait. */

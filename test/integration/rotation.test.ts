@@ -9,6 +9,7 @@ import { makePki } from '../fakes/pki.ts'
 import { keepingLog, makeRig, type Rig } from '../fakes/rig.ts'
 import { type Domain, startDomain } from '../lab/domain.ts'
 import { needs } from '../lab/skip.ts'
+import { makeTickets, type Tickets } from '../lab/tickets.ts'
 
 const MINUTE = 60
 const DAY = 86_400
@@ -28,13 +29,13 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi', 'ldap-utils'))(
   'through the changes of a password, minute by minute',
   () => {
     const clock = shiftedClock()
-    const tickets: string[] = []
     let domain: Domain
     let rig: Rig
-    let grantingTicket: string
+    let tickets: Tickets
 
     beforeAll(async () => {
       domain = await startDomain()
+      tickets = makeTickets(domain, `HTTP/web01.${domain.dns}`)
       await writeFile(passwordFile(), domain.ccg.password, { mode: 0o600 })
       const options = {
         domain: domain.dns,
@@ -77,7 +78,6 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi', 'ldap-utils'))(
     }
 
     const passwordFile = () => join(domain.state, 'bind-password')
-    const service = () => `HTTP/web01.${domain.dns}`
 
     async function moveTo(ahead: number): Promise<void> {
       clock.ahead = ahead
@@ -89,21 +89,6 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi', 'ldap-utils'))(
       const blob = await getBytes('/v1/accounts/web01/managed-password')
       const { queryInterval } = parseManagedPassword(blob)
       return clock.ahead + Number(queryInterval / 10_000_000n)
-    }
-
-    async function takeGrantingTicket(): Promise<void> {
-      const { code, stderr, ccache } = await domain.kinit(domain.ccg.username, domain.ccg.password)
-      expect(stderr).toBe('')
-      expect(code).toBe(0)
-      grantingTicket = ccache
-    }
-
-    /** A ticket for the service, issued now, in a cache of its own. */
-    async function takeTicket(): Promise<void> {
-      const ccache = `FILE:${join(domain.state, `service-${tickets.length}`)}`
-      const asked = await domain.run('kvno', ['-q', '-c', grantingTicket, '--out-cache', ccache, service()])
-      expect(asked).toMatchObject({ code: 0, stderr: '' })
-      tickets.push(ccache)
     }
 
     async function fetchKeytab(use: 'acceptor' | 'initiator'): Promise<string> {
@@ -134,29 +119,10 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi', 'ldap-utils'))(
 
     /** What has to hold at every moment; what does not is named. */
     async function problemsNow({ withKvno = true } = {}): Promise<string[]> {
-      const problems: string[] = []
-      const initiator = await fetchKeytab('initiator')
-      const log = ['-k', '-t', initiator, '-c', `FILE:${join(domain.state, 'own')}`, `web01$@${domain.realm}`]
-      const { code, stderr } = await domain.run('kinit', log)
-      if (code !== 0) problems.push(`kinit -k: ${stderr.trim()}`)
-      const acceptor = await fetchKeytab('acceptor')
-      const args = [
-        join(import.meta.dirname, '../lab/acceptor.py'),
-        acceptor,
-        `${service()}@${domain.realm}`,
-        ...tickets,
+      const problems = [
+        ...(await tickets.logOn(await fetchKeytab('initiator'), 'web01$')),
+        ...(await tickets.accept(await fetchKeytab('acceptor'))),
       ]
-      const accepted = await domain.run('/usr/bin/python3', args)
-      const lines = accepted.stdout.split('\n').filter((line) => line !== '')
-      if (lines.length !== tickets.length) problems.push(`acceptor: ${accepted.stderr.slice(-300)}`)
-      lines.forEach((line, index) => {
-        const answer: Record<string, { client?: string; error?: string }> = JSON.parse(line)
-        for (const kind of ['strict', 'any']) {
-          const { client, error } = answer[kind] ?? {}
-          if (client !== `svc-ccg@${domain.realm}`)
-            problems.push(`ticket ${index}, ${kind} acceptor: ${error ?? client}`)
-        }
-      })
       if (!withKvno) return problems
       const inFile = parseKeytab(await getBytes('/v1/accounts/web01/keytab?for=initiator')).map(({ kvno }) => kvno)
       const inDirectory = await directoryKvno()
@@ -168,12 +134,11 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi', 'ldap-utils'))(
     /** From `before` minutes before the change at `change` to `after` after it, with a new ticket at these minutes. */
     async function passThrough(change: number, before: number, after: number): Promise<string[]> {
       const problems: string[] = []
-      tickets.length = 0
       await moveTo(change - before * MINUTE)
-      await takeGrantingTicket()
+      await tickets.start()
       for (let minute = -before; minute <= after; minute++) {
         await moveTo(change + minute * MINUTE)
-        if (minute === -before || minute % 10 === 0 || Math.abs(minute) <= 6) await takeTicket()
+        if (minute === -before || minute % 10 === 0 || Math.abs(minute) <= 6) await tickets.take()
         const atOnce = minute === 0
         problems.push(...(await problemsNow({ withKvno: !atOnce })).map((each) => `minute ${minute}: ${each}`))
         if (!atOnce) continue
@@ -196,17 +161,15 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi', 'ldap-utils'))(
 
     test('a change slept through, and several: the kvno is the directory one again', async () => {
       const change = await nextChange()
-      tickets.length = 0
       await moveTo(change - 30 * MINUTE)
-      await takeGrantingTicket()
-      await takeTicket()
+      await tickets.start()
+      await tickets.take()
       expect(await problemsNow()).toEqual([])
       await moveTo(change + MINUTE)
       expect(await problemsNow()).toEqual([])
       await moveTo(change + 3 * DAY)
-      tickets.length = 0
-      await takeGrantingTicket()
-      await takeTicket()
+      await tickets.start()
+      await tickets.take()
       expect(await problemsNow()).toEqual([])
     }, 120_000)
 
@@ -238,9 +201,8 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi', 'ldap-utils'))(
         return status === 200 && headers['gmsa-stale'] === undefined
       }
       await expect.poll(fresh, { timeout: 40_000, interval: 500 }).toBe(true)
-      tickets.length = 0
-      await takeGrantingTicket()
-      await takeTicket()
+      await tickets.start()
+      await tickets.take()
       expect(await problemsNow()).toEqual([])
     }, 120_000)
   },

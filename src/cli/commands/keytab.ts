@@ -1,10 +1,13 @@
 import { readFile } from 'node:fs/promises'
-import { request } from 'node:https'
 import { Command, Option } from 'commander'
+import { openIdentity } from '../../agent/identity.ts'
+import { makeServiceClient } from '../../agent/service-client.ts'
 import { writeFileAtomically } from '../../base/atomic-file.ts'
+import { systemClock } from '../../base/clock.ts'
 import { GmsaError } from '../../base/errors.ts'
+import { silentLog } from '../../base/log.ts'
 import { enctypeName } from '../../kerberos/enctype.ts'
-import { type KeytabEntry, MAX_KEYTAB_BYTES, parseKeytab } from '../../kerberos/keytab.ts'
+import { type KeytabEntry, parseKeytab } from '../../kerberos/keytab.ts'
 import { formatPrincipal } from '../../kerberos/principal.ts'
 
 interface GetFlags {
@@ -23,7 +26,7 @@ interface ListFlags {
 }
 
 /** How long the service may take in all, in ms. */
-const TIMEOUT = 15_000
+const TIMEOUT = 9_000
 
 /** `keytab get` and `keytab list`. */
 export function keytabCommand(out: (text: string) => void = (text) => process.stdout.write(text)): Command {
@@ -70,51 +73,12 @@ async function readKeytab(file: string): Promise<KeytabEntry[]> {
 }
 
 async function fetchKeytab(account: string, flags: GetFlags): Promise<Buffer> {
-  const [cert, key, ca] = await Promise.all([flags.cert, flags.key, flags.ca].map(readPem))
-  const url = URL.parse(`/v1/accounts/${encodeURIComponent(account)}/keytab`, flags.server)
-  if (url?.protocol !== 'https:') throw new GmsaError('REQUEST_INVALID', '--server: expected https://HOST:PORT')
-  url.searchParams.set('for', flags.for)
-  for (const principal of flags.principal) url.searchParams.append('principal', principal)
-  const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
-  const outgoing = request(url, { cert, key, ca, agent: false, signal: AbortSignal.timeout(TIMEOUT) }, (response) => {
-    const chunks: Buffer[] = []
-    let length = 0
-    response.on('data', (chunk: Buffer) => {
-      length += chunk.length
-      if (length > MAX_KEYTAB_BYTES) outgoing.destroy(new Error('the answer is larger than any keytab'))
-      else chunks.push(chunk)
-    })
-    response.on('error', reject)
-    response.on('end', () => {
-      if (response.statusCode === 200) resolve(Buffer.concat(chunks))
-      else reject(refusal(account, response.statusCode, response.headers['gmsa-error']))
-    })
-  })
-  outgoing.on('error', (error: NodeJS.ErrnoException) => reject(unreachable(url, error)))
-  outgoing.end()
-  return promise
-}
-
-async function readPem(file: string): Promise<Buffer> {
-  return readFile(file).catch((error: NodeJS.ErrnoException) => {
-    throw new GmsaError('REQUEST_INVALID', `${file}: can't be read (${error.code})`)
-  })
-}
-
-function refusal(account: string, status: number | undefined, code: string | string[] | undefined): GmsaError {
-  const hint =
-    status === 404
-      ? 'the account does not exist, or the policy does not allow this certificate its keytab: look at clients[].allow'
-      : 'the audit line of the service says more'
-  return new GmsaError('STORE_UNAVAILABLE', `${account}: the service answers ${status} ${code ?? ''}`.trim(), { hint })
-}
-
-function unreachable({ host }: URL, error: NodeJS.ErrnoException): GmsaError {
-  const what =
-    error.name === 'TimeoutError' || error.name === 'AbortError'
-      ? `no answer within ${TIMEOUT / 1000} s`
-      : (error.code ?? error.message)
-  return new GmsaError('STORE_UNAVAILABLE', `${host}: ${what}`, { cause: error })
+  const { cert: certificate, key, ca, server, for: use, principal: principals } = flags
+  const identity = openIdentity({ certificate, key, ca }, silentLog)
+  const client = makeServiceClient({ servers: [server], timeout: TIMEOUT, identity: identity.load, clock: systemClock })
+  const { bytes } = await client.keytab({ account, use, principals })
+  if (!bytes) throw new GmsaError('STORE_UNAVAILABLE', `${account}: the service answers without a keytab`)
+  return bytes
 }
 
 function summary(entries: readonly KeytabEntry[]): string {

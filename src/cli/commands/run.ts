@@ -1,4 +1,3 @@
-import { constants } from 'node:os'
 import { Command } from 'commander'
 import { systemClock } from '../../base/clock.ts'
 import { type Service, startService } from '../../server/service.ts'
@@ -7,14 +6,12 @@ import { openProcessLog, type ProcessLog } from '../logger.ts'
 import { openProviders } from '../open-providers.ts'
 import { pluginInputOf } from '../plugin-input.ts'
 import { loadRunConfig, type RancherFlags } from '../rancher-mode.ts'
+import { endingBySignal } from '../signals.ts'
 import { buildInfo } from '../version.ts'
 
 interface RunFlags extends RancherFlags {
   readonly config?: string
 }
-
-/** A terminal and npm deliver one Ctrl-C several times: repeats within this many ms are the same signal. */
-const SAME_SIGNAL = 1_000
 
 export function runCommand(): Command {
   return new Command('run')
@@ -60,33 +57,4 @@ async function start(config: Config, { log }: ProcessLog): Promise<Service> {
     }),
   )
   return startService({ config: { ...rest, accounts, openToAll }, providers, clock, log, ...buildInfo() })
-}
-
-/** The first SIGTERM or SIGINT asks for a graceful end; another one, not just its echo, ends the process at once. */
-function endingBySignal(output: ProcessLog): Disposable & { readonly signalled: Promise<void> } {
-  const { promise: signalled, resolve } = Promise.withResolvers<void>()
-  let first: number | undefined
-  const onSignal = (signal: 'SIGTERM' | 'SIGINT') => {
-    const now = performance.now()
-    if (first === undefined) {
-      first = now
-      resolve()
-    } else if (now - first > SAME_SIGNAL) {
-      output.log.warn({ signal }, 'second signal: ending at once')
-      output.flush()
-      process.exit(128 + constants.signals[signal])
-    }
-  }
-  // Nothing else keeps the process alive while it waits for its first connection.
-  const alive = setInterval(() => {}, 0x7fffffff)
-  process.on('SIGTERM', onSignal)
-  process.on('SIGINT', onSignal)
-  return {
-    signalled,
-    [Symbol.dispose]() {
-      clearInterval(alive)
-      process.off('SIGTERM', onSignal)
-      process.off('SIGINT', onSignal)
-    },
-  }
 }

@@ -1,5 +1,5 @@
 import type { Static } from 'typebox'
-import { ADDRESS_PATTERN, NAMES_PATTERN } from '../http.ts'
+import { ADDRESS_PATTERN, NAMES_PATTERN } from '../../base/patterns.ts'
 
 const text = (description: string) => ({ type: 'string', minLength: 1, description }) as const
 const path = (description: string) => ({ type: 'string', minLength: 1, format: 'path', description }) as const

@@ -1,0 +1,81 @@
+import { X509Certificate } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { createSecureContext } from 'node:tls'
+import { GmsaError } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { IdentityFiles } from './config.ts'
+
+/** PEM bytes for a TLS client. */
+export interface Identity {
+  readonly cert: Buffer
+  readonly key: Buffer
+  readonly ca: Buffer
+  /** When the certificate ends. */
+  readonly expires: Date
+}
+
+/** The client's certificate and key, and the CA of the service, as the files have them now. */
+export interface IdentitySource {
+  /** The files' contents; while they can't be used, the last ones that could. Rejects with CONFIG_INVALID. */
+  load(): Promise<Identity>
+  /** What was loaded last. */
+  readonly current: Identity | undefined
+}
+
+/**
+ * Reads the files at each call: whoever connects once in minutes needs no watches, and a rotated certificate counts
+ * from the next connection on. A pair that is just being replaced, and does not fit together, is not taken.
+ */
+export function openIdentity(files: IdentityFiles, log: Log): IdentitySource {
+  let good: Identity | undefined
+  let refused = ''
+  return {
+    async load() {
+      try {
+        const [cert, key, ca] = await Promise.all([readPem(files.certificate), readPem(files.key), readPem(files.ca)])
+        if (good && sameBytes(good, { cert, key, ca })) return good
+        const identity = parseIdentity(files, cert, key, ca)
+        if (good) log.info({ certificate: files.certificate, expires: identity.expires }, 'certificate taken up')
+        good = identity
+        refused = ''
+        return identity
+      } catch (thrown) {
+        if (!good || !(thrown instanceof GmsaError)) throw thrown
+        if (thrown.message !== refused)
+          log.warn({ problem: thrown.message }, 'TLS files not taken; the last good ones stay')
+        refused = thrown.message
+        return good
+      }
+    },
+    get current() {
+      return good
+    },
+  }
+}
+
+async function readPem(file: string): Promise<Buffer> {
+  return readFile(file).catch((error: NodeJS.ErrnoException) => {
+    throw new GmsaError('CONFIG_INVALID', `${file}: can't be read (${error.code})`)
+  })
+}
+
+function parseIdentity(files: IdentityFiles, cert: Buffer, key: Buffer, ca: Buffer): Identity {
+  try {
+    createSecureContext({ cert, key })
+    const expires = new X509Certificate(cert).validToDate
+    new X509Certificate(ca)
+    return { cert, key, ca, expires }
+  } catch (error) {
+    throw new GmsaError(
+      'CONFIG_INVALID',
+      `${files.certificate}, ${files.key} or ${files.ca}: no PEM that TLS can use`,
+      {
+        cause: error,
+      },
+    )
+  }
+}
+
+function sameBytes(one: Identity, other: Pick<Identity, 'cert' | 'key' | 'ca'>): boolean {
+  return one.cert.equals(other.cert) && one.key.equals(other.key) && one.ca.equals(other.ca)
+}
