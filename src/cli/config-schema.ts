@@ -1,6 +1,6 @@
 import type { Static } from 'typebox'
 import { DURATION_PATTERN } from '../base/duration.ts'
-import { ACCOUNT_NAME_PATTERN } from '../gmsa/account-name.ts'
+import { ACCOUNT_NAME_PATTERN, NAMESPACE_PATTERN } from '../gmsa/account-name.ts'
 import { PERMISSIONS } from '../gmsa/material.ts'
 import { ACCOUNT_OPTIONS, DOMAIN_PATTERN, SAM_ACCOUNT_NAME_PATTERN, SPN_PATTERN } from '../providers/account-options.ts'
 import type { ObjectSchema, ProviderType } from '../providers/define.ts'
@@ -8,8 +8,6 @@ import { asRecord, own } from './config-document.ts'
 
 /** Names of providers become metric labels and segments of environment variables. */
 const PROVIDER_NAME_PATTERN = '^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$'
-/** A DNS-1123 label, as Kubernetes names its namespaces: `a`, `0a` and two letters are names too. */
-export const NAMESPACE_PATTERN = '^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$'
 /** The SHA-256 of a certificate: 32 bytes in hex, with or without colons. */
 const FINGERPRINT_PATTERN = '^[0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2}){31}$'
 /** An account's name in which `*` stands for any run of characters. */

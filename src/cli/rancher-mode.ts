@@ -1,12 +1,12 @@
 import { posix } from 'node:path'
-import { PROVIDER_TYPES } from '../providers/index.ts'
+import { NAMESPACE_PATTERN } from '../gmsa/account-name.ts'
 import { findConfigFile, type LoadOptions, type LoadResult, loadConfig, type WrittenConfig } from './config.ts'
 import type { Override } from './config-environment.ts'
 import type { Problem } from './config-problem.ts'
-import { GRAMMARS, NAMESPACE_PATTERN } from './config-schema.ts'
+import { GRAMMARS } from './config-schema.ts'
 
 /** The folder in which Rancher's charts, manifests and plug-in expect one folder per namespace. */
-const BASE = '/var/lib/rancher/gmsa'
+export const RANCHER_DIRECTORY = '/var/lib/rancher/gmsa'
 const SOURCE = 'Rancher mode'
 
 /** The flags of Rancher's account provider, and `--secret-names`. */
@@ -48,7 +48,8 @@ export function rancherMode(flags: RancherFlags, env: NodeJS.ProcessEnv): Ranche
     .filter((name) => name !== '')
   if (names?.length === 0) report('--secret-names', 'expected names with commas between them')
   if (!namespace || problems.length > 0) return { ok: false, problems }
-  const kubeconfig = flags.kubeconfig || env['KUBECONFIG'] || undefined
+  // The variable KUBECONFIG is left to the provider, which takes a list of files there, as kubectl does.
+  const kubeconfig = flags.kubeconfig || undefined
   const disableMtls = flags.disableMtls ?? false
   const document = writeDocument({ namespace, kubeconfig, names, skipArtifacts, disableMtls })
   const written = { source: SOURCE, document, openAccounts: true, disableMtls }
@@ -75,10 +76,6 @@ export async function loadRunConfig(given: LoadOptions, flags: RancherFlags): Pr
   const rancher = rancherMode(flags, options.env)
   if (rancher === undefined) return loadConfig(options)
   if (!rancher.ok) return rancher
-  const { types = PROVIDER_TYPES } = options
-  if (!types.some(({ type }) => type === 'kubernetes')) {
-    return { ok: false, problems: [{ source: SOURCE, path: '', message: 'this build has no kubernetes provider' }] }
-  }
   const result = await loadConfig({ ...options, written: rancher.written })
   return result.ok ? { ...result, warnings: [...rancher.warnings, ...result.warnings] } : result
 }
@@ -93,7 +90,7 @@ interface RancherSettings {
 
 function writeDocument(settings: RancherSettings): Record<string, unknown> {
   const { namespace, kubeconfig, names, skipArtifacts, disableMtls } = settings
-  const ssl = (...path: string[]): string => posix.join(BASE, namespace, 'container', 'ssl', ...path)
+  const ssl = (...path: string[]): string => posix.join(RANCHER_DIRECTORY, namespace, 'container', 'ssl', ...path)
   const client = { certificate: ssl('client', 'tls.crt'), key: ssl('client', 'tls.key') }
   return {
     listen: { hosts: ['127.0.0.1', '::1'], port: 0 },
@@ -104,7 +101,7 @@ function writeDocument(settings: RancherSettings): Record<string, unknown> {
         }),
     providers: { cluster: { type: 'kubernetes', namespace, ...(kubeconfig === undefined ? {} : { kubeconfig }) } },
     accounts: Object.fromEntries((names ?? ['*']).map((name) => [name, { provider: 'cluster' }])),
-    ...(skipArtifacts ? {} : { ccg: { directory: BASE, namespace, ...(disableMtls ? {} : { client }) } }),
+    ...(skipArtifacts ? {} : { ccg: { directory: RANCHER_DIRECTORY, namespace, ...(disableMtls ? {} : { client }) } }),
   }
 }
 

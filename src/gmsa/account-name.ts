@@ -4,6 +4,9 @@ const MAX_LENGTH = 253
 /** The grammar of account names as a JSON Schema pattern: a DNS-1123 subdomain, as Kubernetes names its Secrets. */
 export const ACCOUNT_NAME_PATTERN = '^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$'
 
+/** A DNS-1123 label, as Kubernetes names its namespaces: `a`, `0a` and two letters are names too. */
+export const NAMESPACE_PATTERN = '^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$'
+
 const grammar = new RegExp(ACCOUNT_NAME_PATTERN)
 
 /**

@@ -9,6 +9,8 @@ export interface HttpTls {
   readonly ca?: string
   readonly cert?: string
   readonly key?: string
+  /** The name to ask for and to find in the server's certificate; absent: that of the address. */
+  readonly servername?: string
 }
 
 export interface StoreHttpOptions {
@@ -52,6 +54,7 @@ const CONNECTIONS = 8
 const LAST_RESORT = 60_000
 /** A server that asks for more patience than this is asked again all the same, in seconds. */
 const MAX_RETRY_AFTER = 3600
+const CERTIFICATE = /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----/
 const LOOPBACK = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/
 
 /** Prepares a client; it connects when first used. Throws CONFIG_INVALID where the address is none of ours. */
@@ -60,15 +63,17 @@ export function openStoreHttp(name: string, { address, tls, clock }: StoreHttpOp
   const start = url.pathname.replace(/\/+$/, '')
   let current: { readonly made: string; readonly pool: Promise<Pool> } | undefined
 
-  /** The pool for what the files say now. The one before ends when its requests have. */
-  async function pool(): Promise<Pool> {
+  /** Sends by the pool for what the files say now. The one before ends when its requests have. */
+  async function send(options: Dispatcher.RequestOptions): Promise<StoreAnswer> {
     const material = (await tls?.()) ?? {}
     const made = JSON.stringify(material)
     if (current?.made !== made) {
       void current?.pool.then((old) => old.close()).catch(() => {})
-      current = { made, pool: openPool(url.origin, material) }
+      current = { made, pool: openPool(url, material) }
     }
-    return current.pool
+    // Nothing else is awaited before the request stands in the pool: the next change would close it under us.
+    const pool = await current.pool
+    return readAnswer(await pool.request(options), clock)
   }
 
   return {
@@ -77,9 +82,8 @@ export function openStoreHttp(name: string, { address, tls, clock }: StoreHttpOp
       const json = body === undefined ? undefined : JSON.stringify(body)
       const sent = { accept: 'application/json', ...(json && { 'content-type': 'application/json' }), ...headers }
       try {
-        const dispatcher = await pool()
         const options = { method, path: start + path, headers: sent, signal, ...(json && { body: json }) }
-        const ask = async () => readAnswer(await dispatcher.request(options), clock)
+        const ask = () => send(options)
         return await (method === 'GET' ? ask().catch((error) => askAnew(error, ask)) : ask())
       } catch (thrown) {
         signal.throwIfAborted()
@@ -108,12 +112,23 @@ export function encodePath(...segments: readonly string[]): string {
     .join('')
 }
 
-/** What an answer's status means where its meaning is the usual one: 401, 403, 404, 408, 429, 5xx and all others. */
-export function statusError({ status, retryAfter }: StoreAnswer, server: string, what: string): GmsaError {
+/**
+ * What an answer's status means where its meaning is the usual one: 401, 403, 404, 408, 429, 5xx and all others.
+ * `hint` says what to do about the first two.
+ */
+export function statusError(
+  { status, retryAfter }: StoreAnswer,
+  server: string,
+  what: string,
+  hint?: string,
+): GmsaError {
   if (status === 404) return new GmsaError('ACCOUNT_NOT_FOUND', `${server} has no ${what}`)
   if (status === 401 || status === 403) {
     const meaning = status === 401 ? 'does not know who we are' : 'does not let us read'
-    return new GmsaError('STORE_DENIED', `${server} ${meaning}: ${what} (${status})`, { reason: 'not-permitted' })
+    return new GmsaError('STORE_DENIED', `${server} ${meaning}: ${what} (${status})`, {
+      reason: 'not-permitted',
+      ...(hint !== undefined && { hint }),
+    })
   }
   const meaning = status === 429 ? 'asks us to slow down' : `answers ${status}`
   const transient = status === 408 || status === 429 || status >= 500
@@ -140,10 +155,18 @@ function checkAddress(name: string, address: string): URL {
 }
 
 /** The library is loaded when a store first asks for it: 40 ms that nobody else waits for. */
-async function openPool(origin: string, { ca, ...shown }: HttpTls): Promise<Pool> {
+async function openPool({ origin, host }: URL, { ca, ...shown }: HttpTls): Promise<Pool> {
+  // The runtime takes an empty text for none at all, and would trust the public roots.
+  if (ca !== undefined && !CERTIFICATE.test(ca)) {
+    throw new GmsaError('STORE_UNAVAILABLE', `${host}: the file of its CA holds no certificate`, {
+      reason: 'unknown-ca',
+    })
+  }
   const { Pool } = await import('undici')
   return new Pool(origin, {
     connections: CONNECTIONS,
+    // One way to speak to all servers, and the one that is tested.
+    allowH2: false,
     maxResponseSize: MAX_ANSWER_BYTES,
     headersTimeout: LAST_RESORT,
     bodyTimeout: LAST_RESORT,

@@ -50,7 +50,12 @@ export class SecretFiles {
   }
 
   /** The text of a file of `folder`, UTF-8 and strict about it; undefined when there is none. */
-  async read(folder: string, file: string, signal: AbortSignal): Promise<string | undefined> {
+  async read(
+    folder: string,
+    file: string,
+    signal: AbortSignal,
+    maxBytes: number = MAX_BYTES,
+  ): Promise<string | undefined> {
     signal.throwIfAborted()
     const path = join(folder, file)
     // Without O_NONBLOCK a named pipe would hold a thread until somebody writes to it.
@@ -59,7 +64,7 @@ export class SecretFiles {
     if (!handle) return undefined
     try {
       await this.#judge(handle, path)
-      return decodeUtf8(await readBounded(handle, path, signal), path)
+      return decodeUtf8(await readBounded(handle, path, signal, maxBytes), path)
     } catch (error) {
       signal.throwIfAborted()
       throw error instanceof GmsaError ? error : storeError(error, path)
@@ -99,16 +104,16 @@ async function realFolder(path: string): Promise<string | undefined> {
   return found?.isDirectory() ? real : undefined
 }
 
-async function readBounded(handle: FileHandle, path: string, signal: AbortSignal): Promise<Buffer> {
-  const buffer = Buffer.alloc(MAX_BYTES + 1)
+async function readBounded(handle: FileHandle, path: string, signal: AbortSignal, maxBytes: number): Promise<Buffer> {
+  const buffer = Buffer.alloc(maxBytes + 1)
   let length = 0
-  while (length <= MAX_BYTES) {
+  while (length <= maxBytes) {
     signal.throwIfAborted()
     const { bytesRead } = await handle.read(buffer, length, buffer.length - length)
     if (bytesRead === 0) return buffer.subarray(0, length)
     length += bytesRead
   }
-  throw new GmsaError('MATERIAL_MALFORMED', `${path} is larger than ${MAX_BYTES} bytes`)
+  throw new GmsaError('MATERIAL_MALFORMED', `${path} is larger than ${maxBytes} bytes`)
 }
 
 /** Decodes, drops a byte order mark, and wipes the bytes. */

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { TLSSocket } from 'node:tls'
 import { makeCa, type TestCa } from './pki.ts'
 
 /** A request as the stand-in saw it; `body` is text, empty where there was none. */
@@ -11,7 +12,7 @@ export interface SeenRequest {
   readonly path: string
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
   readonly body: string
-  /** Upper-case hex serial of the client's certificate, where it showed one. */
+  /** Upper-case hex serial of the client's certificate, where it showed one that `clientCa` signed. */
   readonly clientSerial?: string
 }
 
@@ -82,7 +83,7 @@ export async function startStandIn(
   const listener = (request: IncomingMessage, response: ServerResponse) => {
     serve(request, response).catch((error: unknown) => response.destroy(error instanceof Error ? error : undefined))
   }
-  const asked = clientCa && { ca: clientCa.certificate, requestCert: true, rejectUnauthorized: true }
+  const asked = clientCa && { ca: clientCa.certificate, requestCert: true, rejectUnauthorized: false }
   const server = tls ? createTlsServer({ ...(await credentials()), ...asked }, listener) : createServer(listener)
 
   async function start(): Promise<void> {
@@ -132,8 +133,9 @@ export async function startStandIn(
 async function readRequest(request: IncomingMessage): Promise<SeenRequest> {
   const chunks: Buffer[] = []
   for await (const chunk of request) chunks.push(chunk)
-  const socket = request.socket as Partial<{ getPeerX509Certificate(): { serialNumber: string } | undefined }>
-  const clientSerial = socket.getPeerX509Certificate?.()?.serialNumber
+  const { socket } = request
+  const verified = socket instanceof TLSSocket && socket.authorized
+  const clientSerial = verified ? socket.getPeerX509Certificate()?.serialNumber : undefined
   return {
     method: request.method ?? '',
     path: request.url ?? '',

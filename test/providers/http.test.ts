@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { createSecureServer } from 'node:http2'
+import type { AddressInfo } from 'node:net'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
@@ -129,6 +132,61 @@ describe('the certificates', () => {
     expect(store.seen.map(({ clientSerial }) => clientSerial)).toEqual([first, second].map(({ serial }) => serial))
     await client.close()
   })
+
+  test('that change while requests are under way spoil none of them', async () => {
+    const all = Array.from({ length: 40 }, (_, index) => {
+      ca = server.ca + '\n'.repeat(index % 3)
+      return get()
+    })
+    expect((await Promise.all(all)).every(({ status }) => status === 200)).toBe(true)
+  })
+
+  test.each(['', 'no PEM at all', '-----BEGIN PRIVATE KEY-----'])(
+    'a file of the CA that holds none (%j) is no permission to trust the public ones',
+    async (text) => {
+      ca = text
+      const error = await failure(get(), 'STORE_UNAVAILABLE')
+      expect(error).toMatchObject({ reason: 'unknown-ca', message: expect.stringContaining('holds no certificate') })
+      expect(server.seen).toEqual([])
+    },
+  )
+
+  test('may be for another name than that of the address, where that name is given', async () => {
+    await server.show('wrong-name')
+    const tls = async () => ({ ca, servername: 'other.test' })
+    const client = openStoreHttp('store', { address: server.address, tls, clock: systemClock })
+    expect(await client.request({ path: '/', signal: AbortSignal.timeout(5_000) })).toMatchObject({ status: 200 })
+    await client.close()
+  })
+
+  test('are shown by those who have one, and whoever has none is not turned away for it', async () => {
+    const [authority, stranger] = await Promise.all([makeCa(), makeCa()])
+    await using store = await startStandIn(() => ({ status: 200, body: {} }), { clientCa: authority })
+    const foreign = await stranger.issue()
+    for (const shown of [{}, { cert: foreign.certificate, key: foreign.key }]) {
+      const tls = async () => ({ ca: store.ca, ...shown })
+      const client = openStoreHttp('store', { address: store.address, tls, clock: systemClock })
+      await client.request({ path: '/', signal: AbortSignal.timeout(5_000) })
+      expect(store.seen.at(-1)).not.toHaveProperty('clientSerial')
+      await client.close()
+    }
+  })
+})
+
+test('a server that offers HTTP/2 as well is spoken to in HTTP/1.1', async () => {
+  const authority = await makeCa()
+  const { certificate: cert, key } = await authority.issueServer()
+  const store = createSecureServer({ cert, key, allowHTTP1: true }, ({ httpVersion }, answer) => {
+    answer.end(JSON.stringify({ httpVersion }))
+  })
+  await once(store.listen(0, '127.0.0.1'), 'listening')
+  const { port } = store.address() as AddressInfo
+  const tls = async () => ({ ca: authority.certificate })
+  const client = openStoreHttp('store', { address: `https://localhost:${port}`, tls, clock: systemClock })
+  const { body } = await client.request({ path: '/', signal: AbortSignal.timeout(5_000) })
+  expect(body).toEqual({ httpVersion: '1.1' })
+  await client.close()
+  store.close()
 })
 
 describe('an address', () => {

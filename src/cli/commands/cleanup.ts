@@ -1,8 +1,9 @@
 import { Command } from 'commander'
 import { GmsaError } from '../../base/errors.ts'
+import { NAMESPACE_PATTERN } from '../../gmsa/account-name.ts'
 import { removeHostFiles } from '../../server/host-files.ts'
 import { expectLoaded } from '../config.ts'
-import { loadRunConfig } from '../rancher-mode.ts'
+import { loadRunConfig, RANCHER_DIRECTORY } from '../rancher-mode.ts'
 
 export function cleanupCommand(): Command {
   return new Command('cleanup')
@@ -17,8 +18,7 @@ export function cleanupCommand(): Command {
     })
 }
 
-const RANCHER_DIRECTORY = '/var/lib/rancher/gmsa'
-const NAMESPACE = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/
+const NAMESPACE = new RegExp(NAMESPACE_PATTERN)
 
 async function findDirectory(flags: { config?: string; directory?: string; namespace?: string }) {
   const namespace = flags.namespace ?? (flags.config ? undefined : process.env['NAMESPACE'])
