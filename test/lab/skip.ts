@@ -3,9 +3,10 @@ import { appendFileSync, existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { expect } from 'vitest'
 import { debianRelease } from '../../scripts/setup-debian.ts'
+import { goProgram, helmFolder } from '../../scripts/setup-helm.ts'
 
 /** The real tools a test can ask for. */
-export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi'
+export type Tool = 'samba' | 'krb5' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi' | 'helm'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
@@ -16,11 +17,13 @@ const programs: Record<Tool, readonly string[]> = {
   curl: ['curl'],
   'ldap-utils': ['ldapsearch', 'ldapwhoami'],
   gssapi: ['python3'],
+  helm: ['helm'],
 }
 
-/** The file of a program on PATH or in the system's own folders, or undefined. */
+/** The file of a program on PATH, in the system's own folders, or where the set-up puts what it builds, or undefined. */
 export function program(name: string): string | undefined {
-  const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/usr/bin', '/sbin', '/bin']
+  const path = (process.env['PATH'] ?? '').split(delimiter)
+  const folders = [...path, '/usr/sbin', '/usr/bin', '/sbin', '/bin', helmFolder]
   return folders.map((folder) => join(folder, name)).find((file) => existsSync(file))
 }
 
@@ -41,13 +44,17 @@ function gssapiProblem(): string | undefined {
 /** Why `tool` can't be used here, or undefined where it can. */
 export function lack(tool: Tool): string | undefined {
   const missing = programs[tool].filter((name) => !program(name))
-  if (missing.length > 0) return `${missing.join(', ')} not found`
+  if (missing.length > 0) {
+    const why = tool === 'helm' && !goProgram() ? ', and no Go toolchain to build it with' : ''
+    return `${missing.join(', ')} not found${why}`
+  }
   if (tool === 'gssapi') return gssapiProblem()
   return tool === 'samba' ? sambaProblem() : undefined
 }
 
-/** Where every tool has to be: the set-up has just installed them. */
-const mustHave = () => {
+/** Where the tool has to be: the set-up has just installed it. Helm it builds only where there is Go. */
+const mustHave = (tool: Tool) => {
+  if (tool === 'helm' && !goProgram()) return false
   const release = debianRelease()
   return process.env['CI'] === 'true' && release?.id === 'debian' && ['12', '13'].includes(release.version)
 }
@@ -55,12 +62,12 @@ const mustHave = () => {
 /**
  * Whether this machine has all of `tools`; made for `describe.skipIf(!needs('samba', 'krb5'))`. What is missing is
  * noted with its reason for the last lines of `npm test`. Throws on a CI machine with Debian 12 or 13, where the
- * set-up installs them all and a skip would hide something.
+ * set-up installs them all (helm: where there is Go) and a skip would hide something.
  */
 export function needs(...tools: Tool[]): boolean {
   const reasons = tools.flatMap((tool) => {
     const reason = lack(tool)
-    if (reason && mustHave()) throw new Error(`${tool} must be on this machine: ${reason}`)
+    if (reason && mustHave(tool)) throw new Error(`${tool} must be on this machine: ${reason}`)
     return reason ? [`${tool}: ${reason}`] : []
   })
   if (reasons.length === 0) return true
