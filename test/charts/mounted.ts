@@ -1,5 +1,9 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { CLI } from '../fakes/cli.ts'
 import { at, listAt, podsOf } from './helm.ts'
 import type { KubernetesObject } from './kubernetes.ts'
 
@@ -79,4 +83,26 @@ export function environmentOf(container: unknown, podIp: string): Record<string,
     env[String(at(variable, 'name'))] = value.replaceAll(/\$\((\w+)\)/g, (whole, name) => env[name] ?? whole)
   }
   return env
+}
+
+/** The real program, listening. */
+export interface Running extends AsyncDisposable {
+  /** The line of its log that says where it listens. */
+  readonly said: Readonly<Record<string, unknown>>
+}
+
+/** Starts the program with nothing but these arguments and variables. Rejects when it ends before it listens. */
+export async function startMounted({ args, env }: MountedProcess): Promise<Running> {
+  const given = { PATH: process.env['PATH'], ...env }
+  const child = spawn(process.execPath, [...CLI, ...args], { env: given, stdio: ['ignore', 'pipe', 'inherit'] })
+  const exited = once(child, 'exit')
+  const end = async () => {
+    child.kill('SIGKILL')
+    await exited
+  }
+  for await (const line of createInterface({ input: child.stdout })) {
+    const said: Record<string, unknown> = JSON.parse(line)
+    if (said['msg'] === 'listening') return { said, [Symbol.asyncDispose]: end }
+  }
+  throw new Error('ended before it listened')
 }
