@@ -18,7 +18,13 @@ import { readSource, type Source } from './config-source.ts'
 /** The configuration as used: defaults filled in, paths absolute, durations in milliseconds. */
 export interface Config {
   readonly listen: { readonly hosts: readonly string[]; readonly port: number }
-  readonly admin: { readonly host: string; readonly port: number; readonly statusPage: 'loopback' | boolean }
+  readonly admin: {
+    readonly host: string
+    readonly port: number
+    readonly statusPage: 'loopback' | boolean
+    /** Only in Rancher mode: another port where this one is taken. */
+    readonly orAnyPort?: boolean
+  }
   /** Absent only in Rancher mode with --disable-mtls. */
   readonly tls?: TlsConfig
   readonly providers: ReadonlyMap<string, ProviderConfig>
@@ -80,6 +86,8 @@ export interface WrittenConfig {
   readonly openAccounts: boolean
   /** `tls` and `ccg.client` may be left out. */
   readonly disableMtls: boolean
+  /** Where `admin.port` is taken, the system chooses another. */
+  readonly anyAdminPort: boolean
 }
 
 export interface LoadOptions {
@@ -140,7 +148,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   if (problems.length > 0) return { ok: false, problems: problems.sort(byPlace) }
   // The one cast of this floor: checkSchema found nothing, so the document is what the schema describes.
   const effective = completed as ConfigFile
-  const config = toConfig(effective, written?.openAccounts ?? false)
+  const config = toConfig(effective, written)
   const warnings = findOddities(effective, origins).map(formatProblem)
   return { ok: true, config, effective, ...(file === undefined ? {} : { file }), warnings }
 }
@@ -183,11 +191,11 @@ function fromWritten(written: WrittenConfig | undefined, directory: string): Sou
   return { document: structuredClone(written?.document), origins, problems: [] }
 }
 
-function toConfig(file: ConfigFile, openAccounts: boolean): Config {
+function toConfig(file: ConfigFile, written: WrittenConfig | undefined): Config {
   const { listen, admin, tls, clients, ccg, cache, keys, timeouts, shutdown, limits, log } = file
   return {
     listen,
-    admin,
+    admin: { ...admin, ...(written?.anyAdminPort && { orAnyPort: true }) },
     ...(tls ? { tls } : {}),
     providers: new Map(Object.entries(file.providers).map(([name, { type, ...options }]) => [name, { type, options }])),
     accounts: new Map(
@@ -197,7 +205,7 @@ function toConfig(file: ConfigFile, openAccounts: boolean): Config {
       ]),
     ),
     ...(clients ? { clients } : {}),
-    openAccounts,
+    openAccounts: written?.openAccounts ?? false,
     ...(ccg ? { ccg } : {}),
     reservedAccounts: reservedAccounts(file),
     keys: { keepPrevious: parseDuration(keys.keepPrevious) },

@@ -5,7 +5,7 @@ import { GmsaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 
 /** More than any credential needs. Also a bound on the parser: YAML takes time with the square of the keys. */
-const MAX_BYTES = 64 * 1024
+const MAX_RECORD_BYTES = 64 * 1024
 
 const READABLE_BY_OTHERS = 0o077
 
@@ -22,12 +22,14 @@ export class SecretFiles {
   readonly directory: string
   readonly #allowReadable: boolean
   readonly #log: Log
+  readonly #maxBytes: number
   readonly #warned = new Set<string>()
 
-  constructor(directory: string, allowReadable: boolean, log: Log) {
+  constructor(directory: string, allowReadable: boolean, log: Log, maxBytes = MAX_RECORD_BYTES) {
     this.directory = directory
     this.#allowReadable = allowReadable
     this.#log = log
+    this.#maxBytes = maxBytes
   }
 
   /** Rejects with STORE_UNAVAILABLE or STORE_DENIED unless the folder is there and its files can be reached. */
@@ -50,12 +52,7 @@ export class SecretFiles {
   }
 
   /** The text of a file of `folder`, UTF-8 and strict about it; undefined when there is none. */
-  async read(
-    folder: string,
-    file: string,
-    signal: AbortSignal,
-    maxBytes: number = MAX_BYTES,
-  ): Promise<string | undefined> {
+  async read(folder: string, file: string, signal: AbortSignal): Promise<string | undefined> {
     signal.throwIfAborted()
     const path = join(folder, file)
     // Without O_NONBLOCK a named pipe would hold a thread until somebody writes to it.
@@ -64,7 +61,7 @@ export class SecretFiles {
     if (!handle) return undefined
     try {
       await this.#judge(handle, path)
-      return decodeUtf8(await readBounded(handle, path, signal, maxBytes), path)
+      return decodeUtf8(await readBounded(handle, path, signal, this.#maxBytes), path)
     } catch (error) {
       signal.throwIfAborted()
       throw error instanceof GmsaError ? error : storeError(error, path)

@@ -9,6 +9,8 @@ import { isLoopback, isOwnHost, renderStatus, type Status } from './status-page.
 export interface AdminOptions {
   readonly host: string
   readonly port: number
+  /** Where `port` is taken, another one will do. */
+  readonly orAnyPort?: boolean | undefined
   readonly checks: () => readonly ReadyCheck[]
   readonly metrics: Metrics
   /** Who may see the status page: this machine, everybody (true), nobody (false). */
@@ -25,9 +27,15 @@ export interface Admin extends AsyncDisposable {
 export async function openAdmin(options: AdminOptions): Promise<Admin> {
   const app = buildAdmin(options)
   await app.ready()
-  try {
-    app.server.listen({ host: options.host, port: options.port, exclusive: true })
+  const listen = async (port: number) => {
+    app.server.listen({ host: options.host, port, exclusive: true })
     await once(app.server, 'listening')
+  }
+  try {
+    await listen(options.port).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'EADDRINUSE' && options.orAnyPort) return listen(0)
+      throw error
+    })
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     throw new GmsaError('CONFIG_INVALID', `admin: ${options.host} port ${options.port}: ${code}`, {

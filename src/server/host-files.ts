@@ -49,7 +49,11 @@ export async function openHostFiles(options: HostFilesOptions): Promise<HostFile
   let warned = false
   let writing = Promise.resolve()
 
-  await makePrivateDirectory(base)
+  await makePrivateDirectory(base).catch(({ code }: NodeJS.ErrnoException) => {
+    throw new GmsaError('CONFIG_INVALID', `${base}: can't be made a private folder of ours (${code})`, {
+      hint: 'run as the user who owns it; where no plug-in reads host files leave out ccg, in Rancher mode by --skip-artifacts',
+    })
+  })
   await restrictOnWindows(base)
 
   /** One after the other: a slow old write must not overtake a new one. */

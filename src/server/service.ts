@@ -21,7 +21,7 @@ import { makeWaits, type Waits } from './waits.ts'
 /** The configuration as used, as far as the service needs it. */
 export interface ServiceConfig {
   readonly listen: { readonly hosts: readonly string[]; readonly port: number }
-  readonly admin: { readonly host: string; readonly port: number; readonly statusPage?: 'loopback' | boolean }
+  readonly admin: Pick<AdminOptions, 'host' | 'port' | 'orAnyPort'> & Partial<Pick<AdminOptions, 'statusPage'>>
   /** Absent: plain http, only with mTLS switched off by hand. */
   readonly tls?: TlsFiles
   readonly accounts: ReadonlyMap<string, AccountEntry>
@@ -106,6 +106,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const checks = () => readyChecks({ ...readiness, started: parts.started, tls: parts.tls })
   const status = statusOf(options, parts)
   const admin = undo.use(await openAdmin({ statusPage: 'loopback', ...config.admin, metrics, checks, status }))
+  const wanted = config.admin.port
+  if (wanted !== 0 && admin.port !== wanted) log.warn({ port: admin.port, wanted }, 'admin port is taken: moved')
   const peers = makePeers({
     trust: () => parts.tls?.current().trust ?? NO_TRUST,
     policy: makePolicy({

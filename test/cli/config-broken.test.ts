@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { loadConfig } from '../../src/cli/config.ts'
 import { formatProblem } from '../../src/cli/config-problem.ts'
+import { PROVIDER_TYPES } from '../../src/providers/index.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'config-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -119,7 +120,7 @@ accounts:
 `,
     problems: [
       '3:14: providers.a.type: unknown provider type, did you mean file?',
-      '4:14: providers.b.type: unknown provider type: this build has file, active-directory',
+      `4:14: providers.b.type: unknown provider type: this build has ${PROVIDER_TYPES.map(({ type }) => type).join(', ')}`,
       '5:3: providers.c.type: required: expected text',
       '6:14: providers.d.type: expected text: put it in quotes',
       '7:6: providers.e: expected a mapping of type',

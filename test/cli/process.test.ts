@@ -5,19 +5,11 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { Agent, request as httpsRequest } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { CLI, ROOT, runCli } from '../fakes/cli.ts'
+import { CLI, ROOT, type RunningService, runCli, startRun } from '../fakes/cli.ts'
 import { makePki, type Pki, writePki } from '../fakes/pki.ts'
 import { call } from '../fakes/rig.ts'
-
-interface Running {
-  readonly child: ChildProcess
-  readonly port: number
-  readonly lines: Record<string, unknown>[]
-  readonly exited: Promise<[number | null, NodeJS.Signals | null]>
-}
 
 let directory: string
 let pki: Pki
@@ -46,22 +38,10 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true })
 })
 
-async function start(more: Record<string, unknown> = {}): Promise<Running> {
-  await writeFile(join(directory, 'config.json'), JSON.stringify({ ...config, ...more }))
-  const child = spawn(process.execPath, [...CLI, 'run', '--config', join(directory, 'config.json')], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  children.push(child)
-  const lines: Record<string, unknown>[] = []
-  const exited = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>
-  const { promise, resolve, reject } = Promise.withResolvers<number>()
-  createInterface({ input: child.stdout }).on('line', (text) => {
-    const line = JSON.parse(text) as Record<string, unknown>
-    lines.push(line)
-    if (line['msg'] === 'listening') resolve(Number(line['port']))
-  })
-  void exited.then(() => reject(new Error('ended before it listened')))
-  return { child, port: await promise, lines, exited }
+async function start(more: Record<string, unknown> = {}): Promise<RunningService> {
+  const file = join(directory, 'config.json')
+  await writeFile(file, JSON.stringify({ ...config, ...more }))
+  return startRun([process.execPath, ...CLI, 'run', '--config', file], {}, (child) => children.push(child))
 }
 
 const portFile = () => join(directory, 'host', 'contoso-ad', 'port.txt')

@@ -5,21 +5,6 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { expectLoaded, type Loaded, loadConfig } from '../../src/cli/config.ts'
 import { formatProblem } from '../../src/cli/config-problem.ts'
 import { loadRunConfig, type RancherFlags, rancherMode } from '../../src/cli/rancher-mode.ts'
-import { defineProvider } from '../../src/providers/define.ts'
-
-/** What the type `kubernetes` will take, as far as this mode goes. */
-const kubernetes = defineProvider({
-  type: 'kubernetes',
-  summary: 'Secrets of a namespace.',
-  schema: {
-    type: 'object',
-    properties: { namespace: { type: 'string', minLength: 1 }, kubeconfig: { type: 'string', format: 'path' } },
-    required: ['namespace'],
-    additionalProperties: false,
-  },
-  accountSchema: { type: 'object', properties: {}, additionalProperties: false },
-  open: () => Promise.reject(new Error('not opened here')),
-})
 
 let empty = ''
 beforeAll(() => {
@@ -28,11 +13,11 @@ beforeAll(() => {
 afterAll(() => rmSync(empty, { recursive: true }))
 
 async function load(flags: RancherFlags, env: NodeJS.ProcessEnv = {}): Promise<Loaded> {
-  return expectLoaded(await loadRunConfig({ env, cwd: empty, types: [kubernetes] }, flags))
+  return expectLoaded(await loadRunConfig({ env, cwd: empty }, flags))
 }
 
 async function problems(flags: RancherFlags, env: NodeJS.ProcessEnv = {}): Promise<string[]> {
-  const result = await loadRunConfig({ env, cwd: empty, types: [kubernetes] }, flags)
+  const result = await loadRunConfig({ env, cwd: empty }, flags)
   return result.ok ? [] : result.problems.map(formatProblem)
 }
 
@@ -45,7 +30,9 @@ describe('Rancher mode', () => {
     expect(config).toMatchObject({
       listen: { hosts: ['127.0.0.1', '::1'], port: 0 },
       tls: { certificate: `${SSL}/server/tls.crt`, key: `${SSL}/server/tls.key`, clientCa: `${SSL}/ca/ca.crt` },
-      providers: new Map([['cluster', { type: 'kubernetes', options: { namespace: 'contoso' } }]]),
+      providers: new Map([
+        ['cluster', { type: 'kubernetes', options: { namespace: 'contoso', allowReadable: false } }],
+      ]),
       accounts: new Map([['*', { provider: 'cluster', options: {} }]]),
       openAccounts: true,
       ccg: {
@@ -65,15 +52,16 @@ describe('Rancher mode', () => {
     ])
   })
 
-  test('takes namespace and kubeconfig from the environment, and flags before that', async () => {
+  test('takes namespace and kubeconfig from flags, and the namespace from the environment otherwise', async () => {
     const env = { NAMESPACE: 'from-env', KUBECONFIG: 'kube/config', POWERSHELL_PATH: 'powershell.exe' }
-    const fromEnv = await load({}, env)
-    expect(fromEnv.config.providers.get('cluster')?.options).toEqual({
-      namespace: 'from-env',
-      kubeconfig: join(empty, 'kube/config'),
+    const options = async (flags: RancherFlags) => (await load(flags, env)).config.providers.get('cluster')?.options
+    // The variable is the provider's own, with or without this mode.
+    expect(await options({})).toEqual({ namespace: 'from-env', allowReadable: false })
+    expect(await options({ namespace: 'from-flag', kubeconfig: 'k' })).toEqual({
+      namespace: 'from-flag',
+      kubeconfig: join(empty, 'k'),
+      allowReadable: false,
     })
-    const fromFlags = await load({ namespace: 'from-flag', kubeconfig: '/k' }, env)
-    expect(fromFlags.config.providers.get('cluster')?.options).toEqual({ namespace: 'from-flag', kubeconfig: '/k' })
   })
 
   test('--secret-names narrows what is served, and no warning is left', async () => {
@@ -165,20 +153,12 @@ describe('Rancher mode is not entered', () => {
       file,
       'tls: { certificate: c, key: k, clientCa: a }\nproviders: { c: { type: kubernetes, namespace: n } }\naccounts: { a: { provider: c } }',
     )
-    const options = { file, env: { NAMESPACE: 'contoso' }, cwd: empty, types: [kubernetes] }
+    const options = { file, env: { NAMESPACE: 'contoso' }, cwd: empty }
     const { config } = expectLoaded(await loadRunConfig(options, { debug: true }))
     expect(config).toMatchObject({ openAccounts: false, listen: { port: 8443 }, log: { level: 'debug' } })
     expect(await loadRunConfig(options, { disableMtls: true })).toMatchObject({
       ok: false,
       problems: [{ path: '--disable-mtls' }],
-    })
-  })
-
-  test('by a build without the provider type', async () => {
-    const result = await loadRunConfig({ env: {}, cwd: empty, types: [] }, { namespace: 'contoso' })
-    expect(result).toEqual({
-      ok: false,
-      problems: [{ source: 'Rancher mode', path: '', message: 'this build has no kubernetes provider' }],
     })
   })
 })
@@ -189,7 +169,7 @@ test('a file cannot ask for what only Rancher mode has', async () => {
     file,
     'openAccounts: true\nproviders: { c: { type: kubernetes, namespace: n } }\naccounts: { "*": { provider: c } }\nccg: { directory: d, namespace: n }',
   )
-  const result = await loadConfig({ file, env: {}, cwd: empty, types: [kubernetes] })
+  const result = await loadConfig({ file, env: {}, cwd: empty })
   expect(result.ok ? [] : result.problems.map(({ path }) => path)).toEqual([
     'tls',
     'openAccounts',

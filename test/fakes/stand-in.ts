@@ -12,7 +12,7 @@ export interface SeenRequest {
   readonly path: string
   readonly headers: Readonly<Record<string, string | string[] | undefined>>
   readonly body: string
-  /** Upper-case hex serial of the client's certificate, where it showed one that `clientCa` signed. */
+  /** Upper-case hex serial of the client's certificate, where it showed one of the CA that it was asked for. */
   readonly clientSerial?: string
 }
 
@@ -134,8 +134,8 @@ async function readRequest(request: IncomingMessage): Promise<SeenRequest> {
   const chunks: Buffer[] = []
   for await (const chunk of request) chunks.push(chunk)
   const { socket } = request
-  const verified = socket instanceof TLSSocket && socket.authorized
-  const clientSerial = verified ? socket.getPeerX509Certificate()?.serialNumber : undefined
+  const clientSerial =
+    socket instanceof TLSSocket && socket.authorized ? socket.getPeerX509Certificate()?.serialNumber : undefined
   return {
     method: request.method ?? '',
     path: request.url ?? '',

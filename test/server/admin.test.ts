@@ -248,3 +248,22 @@ test('requests that no route takes, and those refused before routing, are in log
   ])
   for (const line of lines) expect(line).toMatchObject({ client: 'spiffe://localhost/client/test' })
 })
+
+describe('a port that is taken', () => {
+  test('is an error that says what to do', async () => {
+    await using first = await makeRig()
+    const error = await makeRig({ config: { admin: first.service.admin } }).catch((thrown: unknown) => thrown)
+    expect(error).toMatchObject({ code: 'CONFIG_INVALID', hint: expect.stringContaining('another admin.port') })
+  })
+
+  test('is left for another one where that will do, with a warning', async () => {
+    await using first = await makeRig()
+    const { port } = first.service.admin
+    await using second = await makeRig({ config: { admin: { ...first.service.admin, orAnyPort: true } } })
+    expect(second.service.admin.port).not.toBe(port)
+    expect((await second.admin('/livez')).status).toBe(200)
+    const moved = { level: 'warn', wanted: port, port: second.service.admin.port }
+    expect(second.lines).toContainEqual(expect.objectContaining(moved))
+    expect(first.lines.filter(({ wanted }) => wanted !== undefined)).toEqual([])
+  })
+})

@@ -43,6 +43,13 @@ const text = (...path: string[]) => readFile(join(base, ...path), 'utf8')
 const serialOf = async (...path: string[]) => new X509Certificate(await readFile(join(base, ...path))).serialNumber
 
 describe('the files for the CCG plug-in', () => {
+  test('that can not be written end the start, with what to do', async () => {
+    await writeFile(join(root, 'rancher'), 'a file where a folder should be')
+    const error = await makeHostRig().catch((thrown: unknown) => thrown)
+    expect(error).toMatchObject({ code: 'CONFIG_INVALID', hint: expect.stringContaining('--skip-artifacts') })
+    expect(String(error)).toContain(`${base}: can't be made a private folder of ours (ENOTDIR)`)
+  })
+
   test('L1, L2: are these and no others, private to the service', async () => {
     await using rig = await makeHostRig()
     expect(rig.service.port).toBeGreaterThan(0)

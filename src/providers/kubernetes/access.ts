@@ -6,7 +6,7 @@ import type { Log } from '../../base/log.ts'
 import { Secret } from '../../base/secret.ts'
 import type { HttpTls } from '../http.ts'
 import { SecretFiles } from '../secret-files.ts'
-import { type Given, type KubeContext, type Kubeconfig, readContext } from './kubeconfig.ts'
+import { type Given, isBearerToken, type KubeContext, type Kubeconfig, readContext } from './kubeconfig.ts'
 
 /** Where the API server is, how to know it, and who we are. */
 export interface Access {
@@ -36,8 +36,6 @@ const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
 const NOT_MOUNTED = 'the service account is not mounted: set automountServiceAccountToken: true for the pod'
 /** A kubeconfig of many clusters, with certificates in it. */
 const MAX_KUBECONFIG = 512 * 1024
-/** RFC 6750 2.1. */
-const BEARER_TOKEN = /^[A-Za-z0-9._~+/-]+=*$/
 
 /**
  * As kubectl looks for it: the option `kubeconfig`, the files of the variable KUBECONFIG, the pod's service account.
@@ -49,7 +47,10 @@ export function findAccess(
   { env = process.env, serviceAccount = SERVICE_ACCOUNT }: Surroundings = {},
 ): FindAccess {
   const files = openFiles(options.allowReadable ?? false, log)
-  const listed = (env['KUBECONFIG'] ?? '').split(delimiter).filter((path) => path !== '')
+  const listed = (env['KUBECONFIG'] ?? '')
+    .split(delimiter)
+    .filter((path) => path !== '')
+    .map((path) => resolve(path))
   if (options.kubeconfig !== undefined) return byKubeconfig(files, [options.kubeconfig], options.context)
   if (listed.length > 0) return byKubeconfig(files, listed, options.context)
   if (options.context !== undefined) throw new GmsaError('CONFIG_INVALID', 'context: expected kubeconfig beside it')
@@ -69,19 +70,14 @@ export function findAccess(
 
 /** Of several files those that are missing are passed over, as kubectl does, but not all of them. */
 function byKubeconfig(files: Files, paths: readonly string[], chosen: string | undefined): FindAccess {
-  let known: { readonly texts: string; readonly context: KubeContext } | undefined
-
-  /** Read each time, parsed when it changed. */
   async function context(signal: AbortSignal): Promise<KubeContext> {
     const kubeconfigs: Kubeconfig[] = []
-    for (const path of paths.map((each) => resolve(each))) {
-      const text = await files.secret(path, signal, MAX_KUBECONFIG)
+    for (const path of paths) {
+      const text = await files.secret(path, signal)
       if (text !== undefined) kubeconfigs.push({ path, text })
     }
     if (kubeconfigs.length === 0) throw missing(paths.join(', '))
-    const texts = JSON.stringify(kubeconfigs)
-    if (known?.texts !== texts) known = { texts, context: readContext(kubeconfigs, chosen) }
-    return known.context
+    return readContext(kubeconfigs, chosen)
   }
 
   return async (signal) => {
@@ -94,7 +90,7 @@ function byKubeconfig(files: Files, paths: readonly string[], chosen: string | u
         ...(key && { key: 'text' in key ? key.text : await files.required(key.file, signal) }),
         ...(serverName !== undefined && { servername: serverName }),
       },
-      ...(token && { token: 'text' in token ? bearer(token.text, 'token') : await files.token(token.file, signal) }),
+      ...(token && { token: 'text' in token ? Secret.fromText(token.text) : await files.token(token.file, signal) }),
     }
   }
 }
@@ -104,15 +100,14 @@ interface Files {
   /** A file without secrets. */
   public(path: string, hint?: string): Promise<string>
   /** One with, under the rules for such files; undefined where there is none. */
-  secret(path: string, signal: AbortSignal, maxBytes?: number): Promise<string | undefined>
+  secret(path: string, signal: AbortSignal): Promise<string | undefined>
   required(path: string, signal: AbortSignal, hint?: string): Promise<string>
   token(path: string, signal: AbortSignal, hint?: string): Promise<Secret>
 }
 
 function openFiles(allowReadable: boolean, log: Log): Files {
-  const files = new SecretFiles('/', allowReadable, log)
-  const secret: Files['secret'] = (path, signal, maxBytes) =>
-    files.read(dirname(path), basename(path), signal, maxBytes)
+  const files = new SecretFiles('/', allowReadable, log, MAX_KUBECONFIG)
+  const secret: Files['secret'] = (path, signal) => files.read(dirname(path), basename(path), signal)
   async function required(path: string, signal: AbortSignal, hint?: string): Promise<string> {
     const text = await secret(path, signal)
     if (text === undefined) throw missing(path, hint)
@@ -126,18 +121,16 @@ function openFiles(allowReadable: boolean, log: Log): Files {
       }),
     secret,
     required,
-    token: async (path, signal, hint) => bearer(await required(path, signal, hint), path),
+    async token(path, signal, hint) {
+      const token = (await required(path, signal, hint)).trim()
+      if (!isBearerToken(token)) throw new GmsaError('STORE_UNAVAILABLE', `${path}: expected a bearer token`)
+      return Secret.fromText(token)
+    },
   }
 }
 
 async function publicText(files: Files, given: Given): Promise<string> {
   return 'text' in given ? given.text : files.public(given.file)
-}
-
-function bearer(text: string, where: string): Secret {
-  const token = text.trim()
-  if (!BEARER_TOKEN.test(token)) throw new GmsaError('STORE_UNAVAILABLE', `${where}: expected a bearer token`)
-  return Secret.fromText(token)
 }
 
 function missing(path: string, hint?: string): GmsaError {

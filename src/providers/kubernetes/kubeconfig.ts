@@ -24,26 +24,27 @@ export interface KubeContext {
   readonly token?: Given
 }
 
+const LOG_ON = 'give token, tokenFile or a client certificate'
+const NO_IMPERSONATION = 'nobody is impersonated: give the right to the user itself'
 /**
  * What is refused, and why. Each of these would run a program, skip the check of the server, go by way of another
  * machine, or stand for a user whose rights nobody sees in the file.
  */
-const REFUSED: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+const REFUSED: Readonly<Record<List, Readonly<Record<string, string>>>> = {
+  contexts: {},
   clusters: {
     'insecure-skip-tls-verify': 'the server is always verified: give its CA in certificate-authority',
     'proxy-url': 'no proxy is used',
   },
   users: {
-    exec: 'no program is run to log on: give token, tokenFile or a client certificate',
-    'auth-provider': 'no plug-in is run to log on: give token, tokenFile or a client certificate',
-    username: 'the API has no log-on by password: give token, tokenFile or a client certificate',
-    password: 'the API has no log-on by password: give token, tokenFile or a client certificate',
-    ...Object.fromEntries(
-      ['as', 'as-uid', 'as-groups', 'as-user-extra'].map((member) => [
-        member,
-        'nobody is impersonated: give the right to the user itself',
-      ]),
-    ),
+    exec: `no program is run to log on: ${LOG_ON}`,
+    'auth-provider': `no plug-in is run to log on: ${LOG_ON}`,
+    username: `the API has no log-on by password: ${LOG_ON}`,
+    password: `the API has no log-on by password: ${LOG_ON}`,
+    as: NO_IMPERSONATION,
+    'as-uid': NO_IMPERSONATION,
+    'as-groups': NO_IMPERSONATION,
+    'as-user-extra': NO_IMPERSONATION,
   },
 }
 
@@ -60,13 +61,14 @@ interface Document {
 }
 
 interface Entry {
-  /** As `kubectl config` names it, behind the file's path: `users.NAME`. */
-  readonly where: string
   /** What relative paths in it are relative to. */
   readonly directory: string
   readonly members: Readonly<Record<string, unknown>>
+  /** Notes a problem, with the file and the path as `kubectl config` has it: `users.NAME.exec`. */
   readonly report: (member: string, problem: string) => void
 }
+
+const NO_ENTRY: Entry = { directory: '', members: {}, report: () => {} }
 
 /**
  * The context `chosen`, or else the first `current-context`, of kubeconfigs merged as kubectl does: of entries with
@@ -75,7 +77,8 @@ interface Entry {
 export function readContext(kubeconfigs: readonly Kubeconfig[], chosen?: string): KubeContext {
   const documents = kubeconfigs.map(parse)
   const name = chosen ?? documents.map(({ members }) => members['current-context']).find(isName)
-  if (name === undefined) throw invalid([`${pathsOf(documents)}: current-context: expected a name, or one in context`])
+  if (name === undefined)
+    throw invalid([`${pathsOf(documents)}: current-context: expected a name, or the option context`])
   const problems: string[] = []
   const context = findEntry(documents, 'contexts', name, problems)
   const cluster = findEntry(documents, 'clusters', textIn(context, 'cluster', true), problems)
@@ -87,7 +90,7 @@ export function readContext(kubeconfigs: readonly Kubeconfig[], chosen?: string)
 
 function parse({ path, text }: Kubeconfig): Document {
   const members = parseQuietly(text)
-  if (!members) throw invalid([`${path}: expected YAML or JSON`])
+  if (!members) throw invalid([`${path}: expected YAML or JSON, without aliases and tags`])
   return { path, members }
 }
 
@@ -103,29 +106,32 @@ function parseQuietly(text: string): Document['members'] | undefined {
   }
 }
 
+/** What can be sent as one (RFC 6750 2.1). */
+export function isBearerToken(text: string): boolean {
+  return /^[A-Za-z0-9._~+/-]+=*$/.test(text)
+}
+
 function isName(value: unknown): value is string {
   return typeof value === 'string' && value !== ''
 }
 
-/** The entry of that name, or an empty one in its place, and a problem. */
+/** The entry of that name, or an empty one in its place, and a problem unless the name itself is missing. */
 function findEntry(documents: readonly Document[], list: List, name: string | undefined, problems: string[]): Entry {
+  if (name === undefined) return NO_ENTRY
   for (const { path, members } of documents) {
     const entries: unknown[] = Array.isArray(members[list]) ? members[list] : []
     const entry = entries.map(membersOf).find((each) => each['name'] === name)
-    if (name === undefined || entry === undefined) continue
-    const where = `${path}: ${list}.${name}`
-    const report = (member: string, problem: string): void => void problems.push(`${where}.${member}: ${problem}`)
-    return checkRefused({ where, directory: dirname(path), members: membersOf(entry[INNER[list]]), report }, list)
+    if (!entry) continue
+    const report = (member: string, problem: string): void =>
+      void problems.push(`${path}: ${list}.${name}.${member}: ${problem}`)
+    const inner = membersOf(entry[INNER[list]])
+    for (const [member, why] of Object.entries(REFUSED[list])) {
+      if (isGiven(inner[member])) report(member, `refused: ${why}`)
+    }
+    return { directory: dirname(path), members: inner, report }
   }
-  if (name !== undefined) problems.push(`${pathsOf(documents)}: ${list}.${name}: there is none`)
-  return { where: '', directory: '', members: {}, report: () => {} }
-}
-
-function checkRefused(entry: Entry, list: List): Entry {
-  for (const [member, why] of Object.entries(REFUSED[list] ?? {})) {
-    if (isGiven(entry.members[member])) entry.report(member, `refused: ${why}`)
-  }
-  return entry
+  problems.push(`${pathsOf(documents)}: ${list}.${name}: there is none`)
+  return NO_ENTRY
 }
 
 /** Whether a member says anything: kubectl leaves out what is empty or false, other tools write it. */
@@ -152,6 +158,7 @@ function userOf(user: Entry): Pick<KubeContext, 'certificate' | 'key' | 'token'>
   // With both the file counts, as its token is the one that is renewed.
   const token = file !== undefined ? { file: resolve(user.directory, file) } : inline && { text: inline }
   if (certificate && !key) user.report('client-key', 'required with client-certificate')
+  if (inline !== undefined && !isBearerToken(inline)) user.report('token', 'expected a bearer token')
   if (!certificate && !token) user.report('token', 'expected this, tokenFile, or client-certificate with client-key')
   return { ...(certificate && key && { certificate, key }), ...(token && { token }) }
 }
@@ -166,11 +173,11 @@ function givenIn(entry: Entry, member: string): Given | undefined {
   return file === undefined ? undefined : { file: resolve(entry.directory, file) }
 }
 
-function textIn({ members, where, report }: Entry, member: string, required = false): string | undefined {
+function textIn({ members, report }: Entry, member: string, required = false): string | undefined {
   const value = members[member] ?? ''
   if (typeof value !== 'string') report(member, 'expected text')
   else if (value !== '') return value
-  else if (required && where !== '') report(member, 'required')
+  else if (required) report(member, 'required')
   return undefined
 }
 

@@ -232,10 +232,10 @@ describe('a kubeconfig is refused, with the place of all that is wrong and no va
   })
 
   test.each<[string, string | (() => string), RegExp]>([
-    ['text that is no YAML', 'a: [pa55-Kanari', /config: expected YAML or JSON$/],
-    ['YAML with an unknown tag', 'a: !secret pa55-Kanari', /expected YAML or JSON$/],
-    ['text that nests too deeply', '['.repeat(100_000), /expected YAML or JSON$/],
-    ['text that grows by aliases', 'a: &a [x]\nb: [*a, *a]', /expected YAML or JSON$/],
+    ['text that is no YAML', 'a: [pa55-Kanari', /config: expected YAML or JSON, without aliases and tags$/],
+    ['YAML with an unknown tag', 'a: !secret pa55-Kanari', /expected YAML or JSON, without aliases and tags$/],
+    ['text that nests too deeply', '['.repeat(100_000), /expected YAML or JSON, without aliases and tags$/],
+    ['text that grows by aliases', 'a: &a [x]\nb: [*a, *a]', /expected YAML or JSON, without aliases and tags$/],
     ['an empty file', '', /config: current-context: expected a name/],
     ['a list', '[pa55-Kanari]', /current-context/],
     ['a context that is not there', 'current-context: absent', /config: contexts\.absent: there is none$/],
@@ -277,7 +277,7 @@ describe('a kubeconfig is refused, with the place of all that is wrong and no va
     [
       'a token that can not be sent',
       () => kubeconfigText(cluster(), { token: 'pa55 Kanari' }),
-      /expected a bearer token/,
+      /users\.reader\.token: expected a bearer token$/,
     ],
     [
       'a CA file that is missing',

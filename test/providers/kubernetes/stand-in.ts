@@ -1,11 +1,11 @@
 import type { TestCa, TestCertificate } from '../../fakes/pki.ts'
 import { type Reply, type SeenRequest, type StandIn, startStandIn } from '../../fakes/stand-in.ts'
 
-/** Who may get which Secrets: a Role with `resourceNames`, the verb `get` and a RoleBinding. */
+/** Who may get which Secrets: a Role with the verb `get`, with or without `resourceNames`, and a RoleBinding. */
 export interface Subject {
   readonly user: string
-  /** `namespace/name`. */
-  readonly mayGet: ReadonlySet<string>
+  /** Of `namespace/name`. */
+  readonly mayGet: Pick<ReadonlySet<string>, 'has'>
 }
 
 /** A stand-in for the API server, as far as the Kubernetes API reference says what a GET of a Secret meets. */
