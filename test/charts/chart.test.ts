@@ -343,6 +343,82 @@ describe.skipIf(!HELM)('what an operator relies on', () => {
     expect(render({ values: 'deployment-single' }).some(({ kind }) => kind === 'PodDisruptionBudget')).toBe(false)
   })
 
+  test('what only the chart can know is added to the configuration, and takes nothing away', () => {
+    const configOf = (values: string) => parse(configurationOf(render({ values })))
+    expect(configOf('windows-several-secrets')).toMatchObject({
+      listen: { port: 28443 },
+      admin: { port: 29464 },
+      ccg: { namespace: 'cattle-windows-gmsa-system' },
+      accounts: { 'ccg-eu': { provider: 'cluster' }, 'ccg-us': { provider: 'cluster' } },
+      log: { level: 'debug' },
+    })
+    expect(configOf('windows-own-certificates').tls).toMatchObject({
+      certificate: '/etc/gmsa-account-provider/tls/server/tls.crt',
+      crl: '/etc/gmsa-account-provider/crl/ca.crl',
+    })
+    expect(configOf('deployment-clients').admin).toEqual({ port: 9464, statusPage: false })
+    expect(configOf('linux-files').providers).toEqual({
+      mounted: { type: 'file', directory: '/etc/gmsa-account-provider/secrets' },
+    })
+  })
+
+  test('a certificate has the names by which clients reach the service', () => {
+    const namesIn = (values: string) => at(only(render({ values }), 'Certificate', '-server'), 'spec', 'dnsNames')
+    expect(namesIn('default')).toEqual(['localhost'])
+    const service = 'gmsa.contoso-ad'
+    const names = ['localhost', 'gmsa', service, `${service}.svc`, `${service}.svc.k8s.example.com`]
+    expect(namesIn('deployment-autoscaling')).toEqual(names)
+    expect(namesIn('deployment-clients')).toContain('gmsa.contoso.com')
+  })
+
+  test('nodes are made to trust the CA of their release, and to forget it after', () => {
+    const objects = render()
+    const [trust] = listAt(podsOf(objects)[0]?.spec, 'initContainers')
+    const [forget] = listAt(only(objects, 'DaemonSet', '-cleanup'), 'spec', 'template', 'spec', 'initContainers')
+    const [mount] = listAt(trust, 'volumeMounts')
+    for (const container of [trust, forget]) {
+      expect(at(container, 'command', 0)).toBe('powershell.exe')
+      expect(at(container, 'command', 4)).toContain("$folder = '/var/lib/rancher/gmsa/contoso-ad-contoso-ccg'\n")
+      // Kubernetes would take it for a variable of its own.
+      expect(at(container, 'command', 4)).not.toMatch(/\$\(/)
+    }
+    expect(at(trust, 'command', 4)).toContain(`X509Certificate2 '${at(mount, 'mountPath')}/ca.crt'`)
+    expect(at(forget, 'command', 4)).toContain('$ca = $null')
+    expect(at(podsOf(render({ values: 'linux' }))[0]?.spec, 'initContainers')).toBeUndefined()
+  })
+
+  test('whatever a cluster asks for besides is handed on', () => {
+    const objects = render({ values: 'linux-files' })
+    const { template: pod, spec } = podsOf(objects)[0] ?? {}
+    expect(at(pod, 'metadata')).toMatchObject({
+      annotations: { 'example.com/team': 'identity' },
+      labels: { 'example.com/tier': 'infrastructure' },
+    })
+    expect(spec).toMatchObject({ priorityClassName: 'system-node-critical' })
+    expect(at(spec, 'containers', 0, 'env')).toContainEqual({ name: 'TZ', value: 'UTC' })
+    const pinned = render({ values: 'pinned' })
+    const image = at(podsOf(pinned)[0]?.spec, 'containers', 0)
+    expect(at(image, 'image')).toMatch(
+      /^registry\.example\.com\/gmsa-account-provider:0\.1\.0@sha256:(0123456789abcdef){4}$/,
+    )
+    expect(at(image, 'imagePullPolicy')).toBe('Always')
+    expect(only(pinned, 'ServiceAccount').metadata).toMatchObject({
+      name: 'gmsa',
+      annotations: { 'azure.workload.identity/client-id': '00000000-0000-0000-0000-000000000000' },
+    })
+    const autoscaled = podsOf(render({ values: 'deployment-autoscaling' }))[0]?.spec
+    expect(at(autoscaled, 'containers', 0, 'resources', 'limits')).toEqual({ memory: '512Mi' })
+  })
+
+  test("what is somebody else's is not made", () => {
+    const objects = render({ values: 'bare' })
+    const kinds = new Set(objects.map(({ kind }) => kind))
+    for (const kind of ['Role', 'RoleBinding', 'ServiceAccount', 'NetworkPolicy', 'PodDisruptionBudget']) {
+      expect(kinds).not.toContain(kind)
+    }
+    expect(at(podsOf(objects)[0]?.spec, 'serviceAccountName')).toBe('gmsa')
+  })
+
   test('pods of each Linux node ask the service on their own node', () => {
     expect(at(only(render({ values: 'linux' }), 'Service'), 'spec', 'internalTrafficPolicy')).toBe('Local')
     expect(at(only(render({ values: 'deployment' }), 'Service'), 'spec', 'internalTrafficPolicy')).toBeUndefined()
