@@ -1,5 +1,5 @@
 /**
- * Writes the parts of the documentation that follow from the sources: option tables and the table of errors.
+ * Writes what follows from the sources: option tables, the table of errors, values and dashboard of the Helm chart.
  * `--check` writes nothing and exits 1, naming the files that would change. Run from the root of the checkout.
  *
  * A further generated file is one more entry of TARGETS.
@@ -12,6 +12,8 @@ import { ANY_ACCOUNT, configSchema } from '../src/cli/config-schema.ts'
 import { buildInfo } from '../src/cli/version.ts'
 import type { ProviderType } from '../src/providers/define.ts'
 import { PROVIDER_TYPES } from '../src/providers/index.ts'
+import { valueRows, valuesSchema, valuesYaml } from './chart-values.ts'
+import { dashboard } from './dashboard.ts'
 import { describeInterface } from './openapi.ts'
 
 /** A file that follows from the sources, at least in part. */
@@ -24,10 +26,19 @@ interface Target {
 /** Sections whose options depend on the provider's type: their tables stand on the pages of the types. */
 const BY_TYPE = ['providers', 'accounts']
 
+const CHART = 'charts/gmsa-account-provider'
+
 const TARGETS: readonly Target[] = [
   { path: 'docs/configuration.md', render: (current) => fillBlocks(current, configurationTables()) },
   { path: 'src/server/openapi.json', render: async () => describeInterface(buildInfo().version) },
   { path: 'docs/errors.md', render: (current) => fillBlocks(current, new Map([['errors', errorTable()]])) },
+  { path: `${CHART}/values.yaml`, render: valuesYaml },
+  { path: `${CHART}/values.schema.json`, render: () => json(valuesSchema()) },
+  { path: `${CHART}/files/dashboard.json`, render: () => json(dashboard()) },
+  {
+    path: `${CHART}/README.md`,
+    render: (current) => fillBlocks(current, new Map([['values', table(['value', 'default', ''], valueRows())]])),
+  },
   ...PROVIDER_TYPES.map((type) => ({
     path: `docs/providers/${type.type}.md`,
     render: (current: string) => fillBlocks(current, providerTables(type)),
@@ -106,6 +117,8 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
     `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`
   return `${[line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')}\n`
 }
+
+const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
 
 async function main(check: boolean): Promise<number> {
   const stale: string[] = []

@@ -41,7 +41,7 @@ export interface AccountEntry {
 export interface BrokerEvents extends ReadEvents {
   providerUp(provider: string, up: boolean): void
   /** The kvno in force and when the keys are due again, in ms since 1970; only for accounts that are named. */
-  accountKeys(account: string, keys: { readonly kvno?: number; readonly refreshAt?: number }): void
+  accountKeys(account: string, keys: { readonly kvno?: number; readonly nextDue?: number }): void
   /** A provider asked one of its servers. */
   directoryRead(provider: string, server: string, outcome: 'ok' | 'failed'): void
 }

@@ -22,6 +22,8 @@ export interface KeeperOptions {
   /** One read of the store; ends by itself. Rejects with a GmsaError. */
   readonly load: () => Promise<ManagedPassword>
   readonly onResult: (result: CacheResult) => void
+  /** After each reading, asked for or not: when the next one is due, in ms since 1970. */
+  readonly onReading: (nextDue: number) => void
 }
 
 /** What is known of an account at this moment. */
@@ -215,6 +217,7 @@ export class Keeper implements Disposable {
       if (this.#doubt && !doubted) taken = this.#take(await load(), began)
       this.#failure = undefined
       this.#failures = 0
+      this.#options.onReading(dueAt(taken, this.#plan(taken)))
       return taken
     } catch (thrown) {
       return this.#fail(toGmsaError(thrown), began)

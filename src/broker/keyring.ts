@@ -29,7 +29,7 @@ export interface KeyringOptions {
   readonly stored: (target: Target) => Promise<{ readonly material: StoredKeys; readonly staleFor: number | undefined }>
   readonly onResult: (result: CacheResult) => void
   /** Told at each answer. */
-  readonly onKeys: (target: Target, keys: { readonly kvno?: number; readonly refreshAt?: number }) => void
+  readonly onKeys: (target: Target, keys: { readonly kvno?: number; readonly nextDue?: number }) => void
   /** How many accounts are kept that the configuration does not name. */
   readonly bound?: number
 }
@@ -76,7 +76,7 @@ export class Keyring implements Disposable {
     const known = await passwordOf(ring, target)
     if (!known) return this.#storedKeys(ring, target)
     const account = await ring.maker.fromPassword(known.material, known.schedule)
-    this.#options.onKeys(target, { kvno: account.kvno, refreshAt: known.refreshAt })
+    this.#options.onKeys(target, { kvno: account.kvno })
     return { account, known, staleFor: known.staleFor }
   }
 
@@ -86,13 +86,13 @@ export class Keyring implements Disposable {
     const known = await ring.keeper.get(maxAge)
     if (!known.usable) throw new GmsaError('STORE_UNAVAILABLE', 'what is known of the password is too old')
     ring.held = 'managed-password'
-    const { material, schedule, refreshAt } = known
+    const { material, schedule } = known
     const { generations, initiator } = schedule
     const numbered = generations.map(({ kvno, start, password }) => [`${kvno?.value} ${start}`, password] as const)
     const each = generations.map(({ kvno, start, phase }) => [kvno?.value, start, phase])
     const state = [material.account.sid, each, passwordState(material, schedule), ring.passwords.of(numbered)]
     const kvno = initiator[0]?.kvno?.value
-    this.#options.onKeys(target, { ...(kvno !== undefined && { kvno }), refreshAt })
+    if (kvno !== undefined) this.#options.onKeys(target, { kvno })
     return { material, known, state }
   }
 
@@ -157,13 +157,21 @@ export class Keyring implements Disposable {
   }
 
   #newRing(target: Target): Ring {
-    const { clock, log, keepPrevious, random, onResult, nonce, load } = this.#options
+    const { clock, log, keepPrevious, random, onResult, onKeys, nonce, load } = this.#options
     const { account, provider } = target
     const shared = { account: account.name, options: accountOptionsOf(account.options), log }
     return {
       provider: provider.name,
       secret: account.secret,
-      keeper: new Keeper({ ...shared, clock, keepPrevious, random, onResult, load: () => load(target) }),
+      keeper: new Keeper({
+        ...shared,
+        clock,
+        keepPrevious,
+        random,
+        onResult,
+        onReading: (nextDue) => onKeys(target, { nextDue }),
+        load: () => load(target),
+      }),
       maker: makeKeyMaker({ ...shared, deriver: this.#deriver, revisions: makeRevisions(nonce) }),
       passwords: makeRevisions(nonce),
       held: undefined,

@@ -129,7 +129,7 @@ function keyMetrics(registry: Registry): Pick<BrokerEvents, 'accountKeys' | 'dir
   })
   const nextRefresh = new Gauge({
     name: `${PREFIX}account_next_refresh_timestamp_seconds`,
-    help: "When the account's keys are read again, or change by themselves.",
+    help: "When the account's password is to be read again; stays in the past while that fails.",
     labelNames: ['account'],
     registers,
   })
@@ -140,9 +140,9 @@ function keyMetrics(registry: Registry): Pick<BrokerEvents, 'accountKeys' | 'dir
     registers,
   })
   return {
-    accountKeys(account, { kvno, refreshAt }) {
+    accountKeys(account, { kvno, nextDue }) {
       if (kvno !== undefined) kvnos.set({ account }, kvno)
-      if (refreshAt !== undefined) nextRefresh.set({ account }, Math.ceil(refreshAt / 1000))
+      if (nextDue !== undefined) nextRefresh.set({ account }, Math.ceil(nextDue / 1000))
     },
     directoryRead: (provider, server, outcome) => directoryReads.inc({ provider, server, outcome }),
   }

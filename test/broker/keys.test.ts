@@ -222,6 +222,20 @@ describe('the directory is out', () => {
     expect(await keytab('initiator')).not.toHaveProperty('stale')
   })
 
+  test('leaves the time of the next reading in the past, and moves it on after readings nobody asked for', async () => {
+    const { clock, directory, broker, events } = rig({ start: EDGE - 30 * MINUTE, kvno: 7 })
+    const nextDue = () => events.accountKeys.mock.calls.findLast(([, keys]) => 'nextDue' in keys)?.[1].nextDue
+    await broker.keys(everything, 'web01')
+    const first = nextDue()
+    expect(first).toBeGreaterThan(clock.now())
+    directory.fail(OUTAGE)
+    await clock.advance(first - clock.now() + HOUR)
+    expect(nextDue()).toBe(first)
+    directory.fail(undefined)
+    await clock.advance(15 * MINUTE)
+    expect(nextDue()).toBeGreaterThan(clock.now())
+  })
+
   test('is asked again after 30 s, then twice as long, up to ten minutes', async () => {
     const { clock, directory, keytab } = rig({ start: EDGE + HOUR })
     await keytab('initiator')

@@ -125,6 +125,7 @@ describe('the generated documentation', () => {
   test('is told from a changed one, and written anew', () => {
     cpSync('docs', join(folder, 'docs'), { recursive: true })
     cpSync('src/server/openapi.json', join(folder, 'src/server/openapi.json'))
+    cpSync('charts', join(folder, 'charts'), { recursive: true })
     const page = join(folder, 'docs/configuration.md')
     const sound = readFileSync(page, 'utf8')
     writeFileSync(page, sound.replace('`8443`', '`8444`'))

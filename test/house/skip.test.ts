@@ -40,7 +40,7 @@ beforeAll(() => {
   mkdirSync(join(checkout, 'scripts'))
   symlinkSync(join(root, 'node_modules'), join(checkout, 'node_modules'))
   for (const [name, source] of Object.entries(cases)) writeFileSync(join(checkout, 'test', name), source)
-  const setUp = ['scripts/setup-debian.ts', 'scripts/setup-python.ts']
+  const setUp = ['scripts/setup-debian.ts', 'scripts/setup-helm.ts', 'scripts/setup-python.ts']
   for (const path of ['vitest.config.ts', 'scripts/tally.ts', ...setUp, 'test/lab/skip.ts']) {
     const source = readFileSync(join(root, path), 'utf8')
     // A tool that no machine has.

@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process'
 import { appendFileSync, existsSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
+import { delimiter, dirname, join } from 'node:path'
 import { expect } from 'vitest'
 import { debianRelease } from '../../scripts/setup-debian.ts'
+import { goProgram, helmFolder } from '../../scripts/setup-helm.ts'
 import { motoServer, openBao } from '../../scripts/setup-python.ts'
 
 /** The real tools a test can ask for. */
@@ -19,6 +20,7 @@ export type Tool =
   | 'dns'
   | 'openbao'
   | 'moto'
+  | 'helm'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
@@ -31,13 +33,17 @@ const programs: Record<Tool, readonly string[]> = {
   'ldap-utils': ['ldapsearch', 'ldapwhoami'],
   gssapi: ['python3'],
   dns: ['dnsmasq'],
-  openbao: [],
-  moto: [],
+  openbao: ['bao'],
+  moto: ['moto_server'],
+  helm: ['helm'],
 }
 
-/** The file of a program on PATH or in the system's own folders, or undefined. */
+const ownFolders = [helmFolder, ...[openBao, motoServer].map(dirname)]
+
+/** The file of a program on PATH, in the system's own folders, or where the set-up puts what it builds, or undefined. */
 export function program(name: string): string | undefined {
-  const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/usr/bin', '/sbin', '/bin']
+  const path = (process.env['PATH'] ?? '').split(delimiter)
+  const folders = [...path, '/usr/sbin', '/usr/bin', '/sbin', '/bin', ...ownFolders]
   return folders.map((folder) => join(folder, name)).find((file) => existsSync(file))
 }
 
@@ -55,21 +61,20 @@ function gssapiProblem(): string | undefined {
   return spawnSync('/usr/bin/python3', ['-c', 'import gssapi']).status === 0 ? undefined : 'python3-gssapi not found'
 }
 
-/** Programs that the set-up puts into the checkout. */
-const IN_CHECKOUT: Partial<Record<Tool, string>> = { openbao: openBao, moto: motoServer }
-
 /** Why `tool` can't be used here, or undefined where it can. */
 export function lack(tool: Tool): string | undefined {
   const missing = programs[tool].filter((name) => !program(name))
-  if (missing.length > 0) return `${missing.join(', ')} not found`
+  if (missing.length > 0) {
+    const why = tool === 'helm' && !goProgram() ? ', and no Go toolchain to build it with' : ''
+    return `${missing.join(', ')} not found${why}`
+  }
   if (tool === 'gssapi') return gssapiProblem()
-  const own = IN_CHECKOUT[tool]
-  if (own !== undefined) return existsSync(own) ? undefined : 'not in .lab, where npm test puts it in CI'
   return tool === 'samba' ? sambaProblem() : undefined
 }
 
-/** Where every tool has to be: the set-up has just installed them. */
-const mustHave = () => {
+/** Where the tool has to be: the set-up has just installed it. Helm it builds only where there is Go. */
+const mustHave = (tool: Tool) => {
+  if (tool === 'helm' && !goProgram()) return false
   const release = debianRelease()
   return process.env['CI'] === 'true' && release?.id === 'debian' && ['12', '13'].includes(release.version)
 }
@@ -77,12 +82,12 @@ const mustHave = () => {
 /**
  * Whether this machine has all of `tools`; made for `describe.skipIf(!needs('samba', 'krb5'))`. What is missing is
  * noted with its reason for the last lines of `npm test`. Throws on a CI machine with Debian 12 or 13, where the
- * set-up installs them all and a skip would hide something.
+ * set-up installs them all (helm: where there is Go) and a skip would hide something.
  */
 export function needs(...tools: Tool[]): boolean {
   const reasons = tools.flatMap((tool) => {
     const reason = lack(tool)
-    if (reason && mustHave()) throw new Error(`${tool} must be on this machine: ${reason}`)
+    if (reason && mustHave(tool)) throw new Error(`${tool} must be on this machine: ${reason}`)
     return reason ? [`${tool}: ${reason}`] : []
   })
   if (reasons.length === 0) return true

@@ -1,0 +1,176 @@
+{{/* Labels and annotations of the pods, and what runs in them. (dict "root" ROOT "args" LIST "service" BOOLEAN) */}}
+{{- define "gmsa.podSpec" -}}
+{{- $root := .root -}}
+{{- $values := $root.Values -}}
+{{- $windows := eq $values.mode "windows" -}}
+{{- $secrets := include "gmsa.certificateSecrets" $root | fromJson -}}
+{{- $mount := "/etc/gmsa-account-provider" -}}
+serviceAccountName: {{ include "gmsa.serviceAccount" $root }}
+automountServiceAccountToken: {{ include "gmsa.needsToken" $root }}
+enableServiceLinks: false
+terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+{{- include "gmsa.placement" $root | nindent 0 }}
+{{- if $windows }}
+hostNetwork: true
+securityContext:
+  windowsOptions:
+    {{- toYaml $values.securityContext.windowsOptions | nindent 4 }}
+{{- else }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile: { type: RuntimeDefault }
+{{- end }}
+{{- if and $windows .service }}
+initContainers:
+  - name: trust-ca
+    image: {{ include "gmsa.image" $root }}
+    imagePullPolicy: {{ include "gmsa.pullPolicy" $root }}
+    command:
+      {{- include "gmsa.trustCa" (list $root "/etc/gmsa-account-provider/tls/ca/ca.crt") | nindent 6 }}
+    resources:
+      {{- toYaml $values.resources | nindent 6 }}
+    volumeMounts:
+      - { name: ca, mountPath: {{ $mount }}/tls/ca, readOnly: true }
+{{- end }}
+containers:
+  - name: gmsa-account-provider
+    image: {{ include "gmsa.image" $root }}
+    imagePullPolicy: {{ include "gmsa.pullPolicy" $root }}
+    args:
+      {{- toYaml .args | nindent 6 }}
+    env:
+      - name: POD_IP
+        valueFrom: { fieldRef: { fieldPath: status.podIP } }
+      # Probes come from the node, metrics are read from elsewhere: not from loopback.
+      - { name: GMSA_PROVIDER_ADMIN__HOST, value: $(POD_IP) }
+      {{- if not $windows }}
+      - { name: GMSA_PROVIDER_LISTEN__HOSTS, value: '["127.0.0.1", "$(POD_IP)"]' }
+      {{- end }}
+      {{- with $values.extraEnv }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    {{- if .service }}
+    ports:
+      {{- if not $windows }}
+      - { name: data, containerPort: {{ $values.port | default 8443 }} }
+      {{- end }}
+      - { name: admin, containerPort: {{ include "gmsa.adminPort" $root }} }
+    startupProbe:
+      httpGet: { path: /livez, port: admin }
+      periodSeconds: 2
+      failureThreshold: 30
+    livenessProbe:
+      httpGet: { path: /livez, port: admin }
+      timeoutSeconds: 5
+    readinessProbe:
+      httpGet: { path: /readyz, port: admin }
+      periodSeconds: 5
+      timeoutSeconds: 5
+    {{- end }}
+    {{- if not $windows }}
+    securityContext:
+      allowPrivilegeEscalation: false
+      readOnlyRootFilesystem: true
+      capabilities: { drop: [ALL] }
+    {{- end }}
+    resources:
+      {{- toYaml $values.resources | nindent 6 }}
+    volumeMounts:
+      - { name: config, mountPath: {{ $mount }}/config, readOnly: true }
+      {{- range $folder := keys $secrets | sortAlpha }}
+      - { name: {{ $folder }}, mountPath: {{ $mount }}/tls/{{ $folder }}, readOnly: true }
+      {{- end }}
+      {{- with $values.extraVolumeMounts }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+volumes:
+  - name: config
+    configMap: { name: {{ include "gmsa.fullname" $root }} }
+  {{- range $folder, $secret := $secrets }}
+  - name: {{ $folder }}
+    secret:
+      secretName: {{ $secret }}
+      defaultMode: 0440
+      {{- if eq $folder "ca" }}
+      # The private key of the CA stays out of the pod.
+      items: [{ key: ca.crt, path: ca.crt }]
+      {{- end }}
+  {{- end }}
+  {{- with $values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{/* Which nodes, with which priority, pulled how. */}}
+{{- define "gmsa.placement" -}}
+{{- $os := ternary "windows" "linux" (eq .Values.mode "windows") -}}
+os: { name: {{ $os }} }
+nodeSelector:
+  {{- toYaml (merge (dict "kubernetes.io/os" $os) .Values.nodeSelector) | nindent 2 }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.global.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "gmsa.pullPolicy" -}}
+{{- .Values.image.imagePullPolicy | default .Values.image.pullPolicy -}}
+{{- end }}
+
+{{/* Why a host-process pod runs as it does, for those who review what runs on their nodes. */}}
+{{- define "gmsa.whySystem" -}}
+gmsa-account-provider/why-host-process: >-
+  The CCG plug-in reads its files from the node and trusts the node's root certificates: only a host process with
+  these rights can write the one and change the other.
+{{- end }}
+
+{{/*
+Makes the node trust the CA of this release, and no longer the one before it, whose thumbprint is kept beside the host
+files. Without a CA: only the latter. Not tried on Windows. (list ROOT FILE)
+*/}}
+{{- define "gmsa.trustCa" -}}
+- powershell.exe
+- -NoProfile
+- -NonInteractive
+- -Command
+- |
+  $ErrorActionPreference = 'Stop'
+  $folder = '/var/lib/rancher/gmsa/{{ include "gmsa.hostNamespace" (index . 0) }}'
+  $record = Join-Path $folder 'trusted-ca.txt'
+  $trusted = 'Cert:\LocalMachine\Root'
+  {{- with index . 1 }}
+  $ca = New-Object System.Security.Cryptography.X509Certificates.X509Certificate2 '{{ . }}'
+  {{- else }}
+  $ca = $null
+  {{- end }}
+  if (Test-Path $record) {
+    $before = (Get-Content $record -TotalCount 1).Trim()
+    if ($before -match '^[0-9A-F]{40}$' -and (-not $ca -or $before -ne $ca.Thumbprint)) {
+      Remove-Item "$trusted\$before" -ErrorAction SilentlyContinue
+    }
+    Remove-Item $record
+  }
+  if ($ca) {
+    New-Item -ItemType Directory -Force $folder | Out-Null
+    # First the record: a CA that is trusted and not recorded would stay for ever.
+    Set-Content $record $ca.Thumbprint
+    $store = Get-Item $trusted
+    $store.Open('ReadWrite')
+    $store.Add($ca)
+    $store.Close()
+  }
+{{- end }}
