@@ -28,16 +28,17 @@ const rootKey = (): KdsRootKey => ({
   useStartTime: 1n,
 })
 
-/** Milliseconds for one password from the root key down, at worst. */
+/** Milliseconds of this thread's processor time for one password from the root key down, at worst. */
 function walk(): number {
   const root = { hash: 'sha512', rootKey: randomBytes(64), rootKeyId: randomBytes(16) } as const
   const sid = parseSid('S-1-5-21-1-2-3-1105')
-  const started = performance.now()
+  const before = process.threadCpuUsage()
   for (let times = 0; times < WALKS; times++) {
     const seedKey = deriveSeedKey(root, GMSA_SECURITY_DESCRIPTOR, FARTHEST)
     deriveGmsaPassword('sha512', seedKey, sid)
   }
-  return (performance.now() - started) / WALKS
+  const { user, system } = process.threadCpuUsage(before)
+  return (user + system) / 1000 / WALKS
 }
 
 /** Current and previous password of an account and their four AES keys, as a read and a keytab take them. */
@@ -70,7 +71,9 @@ export async function benchGkdi(): Promise<void> {
   walk()
   const walks = Array.from({ length: REPETITIONS }, walk)
   const found = verdict(median(walks), WALK_AIM)
-  console.log(`| password from a root key, 66 steps, ms | ${spread(walks, 3)} | < ${WALK_AIM} ms: ${found} |`)
+  console.log(
+    `| password from a root key by the longest way, ms of CPU | ${spread(walks, 3)} | < ${WALK_AIM} ms: ${found} |`,
+  )
   const runs: (readonly [number, number, number])[] = []
   for (let times = 0; times < REPETITIONS; times++) runs.push(await accounts())
   const column = (index: 0 | 1 | 2, digits: number) =>

@@ -61,22 +61,21 @@ export function deriveOffline(account: OfflineAccount, rootKeys: readonly KdsRoo
   const { rollover } = calendar
   const start = startAt(calendar, time)
   const end = start + rollover
-  const inForce = rootKeyAt(account, rootKeys, start, calendar) ?? missing(start)
+  const keyAt = (time: bigint) => rootKeyAt(account, rootKeys, time, calendar)
+  const neededAt = (time: bigint) => keyAt(time) ?? lacking(`one that was usable at ${formatFileTime(time)}`)
+  const inForce = neededAt(start)
   const queryInterval = end - time
   const source = { gkid: gkidAt(start), rootKeyId: inForce.id }
   if (queryInterval <= MAX_SKEW_TICKS) {
-    const next = rootKeyAt(account, rootKeys, end, calendar) ?? missing(end)
     const blob = {
-      current: passwordOf(account, next, end),
+      current: passwordOf(account, neededAt(end), end),
       previous: passwordOf(account, inForce, start),
       queryInterval,
       unchangedInterval: queryInterval + rollover - MAX_SKEW_TICKS,
     }
     return { blob, inForce: source }
   }
-  const before = hadPrevious(account, time, calendar)
-    ? rootKeyAt(account, rootKeys, start - rollover, calendar)
-    : undefined
+  const before = hadPrevious(account, time, calendar) ? keyAt(start - rollover) : undefined
   const blob = {
     current: passwordOf(account, inForce, start),
     ...(before && { previous: passwordOf(account, before, start - rollover) }),
@@ -87,26 +86,20 @@ export function deriveOffline(account: OfflineAccount, rootKeys: readonly KdsRoo
 }
 
 function calendarOf({ passwordId, whenCreated, intervalDays }: OfflineAccount): Calendar {
-  const anchor = passwordId
-    ? startOfGkid(passwordId.gkid)
-    : whenCreated === undefined
-      ? undefined
-      : cycleStart(whenCreated)
-  if (anchor === undefined) throw new RangeError('neither passwordId nor whenCreated')
-  return { anchor, rollover: rolloverTicks(intervalDays) }
+  const rollover = rolloverTicks(intervalDays)
+  if (passwordId) return { anchor: startOfGkid(passwordId.gkid), rollover }
+  if (whenCreated !== undefined) return { anchor: cycleStart(whenCreated), rollover }
+  throw new RangeError('neither passwordId nor whenCreated')
 }
 
 /** When the password in force at `time` came into force. */
 function startAt({ anchor, rollover }: Calendar, time: bigint): bigint {
   if (time >= anchor) return time - ((time - anchor) % rollover)
-  throw new GmsaError(
-    'STORE_UNAVAILABLE',
-    `the clock is at ${formatFileTime(time)}, before ${formatFileTime(anchor)}`,
-    {
-      reason: 'clock',
-      hint: 'set the clock of this machine, or correct managedPasswordId or whenCreated',
-    },
-  )
+  const [now, first] = [time, anchor].map(formatFileTime)
+  throw new GmsaError('STORE_UNAVAILABLE', `the clock is at ${now}, before ${first}`, {
+    reason: 'clock',
+    hint: 'set the clock of this machine, or correct managedPasswordId or whenCreated',
+  })
 }
 
 /** Directories give no previous password as long as the account is younger than one interval. */
@@ -132,25 +125,14 @@ function rootKeyAt(
     const settled = chooseRootKey(rootKeys, created - CYCLE_TICKS - MAX_SKEW_TICKS, by)
     return settled ?? chooseRootKey(rootKeys, start, by)
   }
-  const named = rootKeys.find(({ id }) => id === passwordId.rootKeyId)
-  if (named) return named
-  throw new GmsaError(
-    'MATERIAL_MALFORMED',
-    `root key ${passwordId.rootKeyId} is missing, which managedPasswordId names`,
-    {
-      hint: 'export all root keys of the forest again',
-    },
-  )
+  const { rootKeyId } = passwordId
+  return rootKeys.find(({ id }) => id === rootKeyId) ?? lacking(`${rootKeyId}, which managedPasswordId names`)
 }
 
-function missing(start: bigint): never {
-  throw new GmsaError(
-    'MATERIAL_MALFORMED',
-    `no root key is usable at ${formatFileTime(start)}, when a password begins`,
-    {
-      hint: 'export all root keys of the forest, with their times',
-    },
-  )
+function lacking(what: string): never {
+  throw new GmsaError('MATERIAL_MALFORMED', `the root keys lack ${what}`, {
+    hint: 'export all root keys of the forest again, with their times',
+  })
 }
 
 function passwordOf({ sid }: OfflineAccount, { id, hash, data }: KdsRootKey, start: bigint): Secret {

@@ -6,7 +6,8 @@ export interface LdifEntry {
 
 /** `name: text`, `name:: base64`, `name:< URL`; RFC 2849 allows no blank before the colon. */
 const LINE = /^([A-Za-z0-9][A-Za-z0-9.-]*)(?:;[A-Za-z0-9;-]*)?:([:<]?) *(.*)$/s
-const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
+/** RFC 4648 4, with its padding; may be empty. */
+export const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
 
 /**
  * The entries of LDIF (RFC 2849) as `ldapsearch` and `ldbsearch` print them: folded lines, comments, values as text or

@@ -3,7 +3,7 @@ import { parseFileTime } from '../gmsa/file-time.ts'
 import { isGuid } from '../gmsa/guid.ts'
 import type { KdsRootKeys } from '../gmsa/material.ts'
 import { type KdsRootKey, type RootKeyFields, rootKeyOf, wipeRootKeys } from '../gmsa/root-key.ts'
-import { parseLdif } from './ldif.ts'
+import { BASE64, parseLdif } from './ldif.ts'
 import { malformed, memberOf, type StoredRecord } from './record-members.ts'
 
 /** Room for hundreds of root keys in the longest form, LDIF with all attributes. */
@@ -126,20 +126,18 @@ function keysInLdif(text: string, complain: Complain): WrittenKey[] {
 function collect(written: readonly WrittenKey[], complain: Complain): KdsRootKeys {
   if (written.length === 0) throw complain('no root key', 'export the msKds-ProvRootKey objects of the forest')
   if (written.length > MAX_ROOT_KEYS) throw complain(`more than ${MAX_ROOT_KEYS} root keys`)
-  const keys = new Map<string, KdsRootKey>()
+  const keys: KdsRootKey[] = []
   try {
     for (const each of written) {
-      const key = readKey(each, (problem, hint) => complain(`${each.label}: ${problem}`, hint))
-      const known = keys.get(key.id)
-      keys.set(key.id, key)
-      if (known) wipeRootKeys([known])
-      if (known) throw complain(`root key ${key.id} stands there twice`)
+      keys.push(readKey(each, (problem, hint) => complain(`${each.label}: ${problem}`, hint)))
+      const { id } = keys.at(-1) ?? {}
+      if (keys.findIndex((key) => key.id === id) < keys.length - 1) throw complain(`root key ${id} stands there twice`)
     }
   } catch (error) {
-    wipeRootKeys([...keys.values()])
+    wipeRootKeys(keys)
     throw error
   }
-  return { kind: 'kds-root-key', keys: [...keys.values()] }
+  return { kind: 'kds-root-key', keys }
 }
 
 function readKey({ members, form }: WrittenKey, complain: Complain): KdsRootKey {
@@ -153,10 +151,10 @@ function readKey({ members, form }: WrittenKey, complain: Complain): KdsRootKey 
   }
 }
 
-function fieldsOf(members: StoredRecord, { names, encoding, hint }: Form, complain: Complain): RootKeyFields {
+function fieldsOf(members: StoredRecord, form: Form, complain: Complain): RootKeyFields {
+  const { names, encoding, hint } = form
   // A name that is not known could be kdfParam misspelt, and every password would be wrong.
-  const isOwn = names === OWN.names
-  if (isOwn && Object.keys(members).some((name) => !Object.hasOwn(names, name))) {
+  if (form === OWN && Object.keys(members).some((name) => !Object.hasOwn(names, name))) {
     throw complain(`holds members besides ${Object.values(names).join(', ')}`)
   }
   const member = <T>(field: keyof RootKeyFields, read: (value: unknown) => T | undefined, expected: string): T => {
@@ -201,10 +199,7 @@ function timeIn(value: unknown): bigint | undefined {
   return parseFileTime(isNumber ? `${BigInt(value)}` : (textIn(value) ?? ''))
 }
 
-const ENCODINGS = {
-  base64: /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/,
-  hex: /^(?:[0-9A-Fa-f]{2})*$/,
-}
+const ENCODINGS = { base64: BASE64, hex: /^(?:[0-9A-Fa-f]{2})*$/ }
 
 /** A copy with room of its own, for what is decoded stands in a pool that others share; that is overwritten. */
 function bytesIn(value: unknown, encoding: Form['encoding']): Uint8Array | undefined {

@@ -279,8 +279,8 @@ describe('an account', () => {
   test('without its root key has no password, and the error names the key, not its data', () => {
     const named = () => deriveOffline({ ...account, passwordId }, [madeAt(1n, 1n)], EDGE)
     expect(named).toThrow(expect.objectContaining({ code: 'MATERIAL_MALFORMED' }))
-    expect(named).toThrow(`root key ${one.id} is missing, which managedPasswordId names`)
+    expect(named).toThrow(`the root keys lack ${one.id}, which managedPasswordId names`)
     const none = () => deriveOffline(account, [madeAt(1n, EDGE + HOUR * 24n * 365n)], EDGE)
-    expect(none).toThrow(/^no root key is usable at .*Z/)
+    expect(none).toThrow(/^the root keys lack one that was usable at .*Z$/)
   })
 })

@@ -32,6 +32,8 @@ interface Change {
   readonly without?: boolean
   readonly damaged?: boolean
   readonly port?: number
+  /** The account was made ten hours earlier than it was: with an interval of two cycles, changes lie between. */
+  readonly cycleOff?: boolean
 }
 
 /** What the directory says of an account, at the moment that its clock stands at. */
@@ -195,8 +197,8 @@ describe.skipIf(!needs('samba', 'krb5', 'ldap-utils'))('passwords derived withou
     ['another interval', { managedPasswordInterval: 30 }, {}, 'failed', /msDS-ManagedPasswordInterval is 1, and/],
     [
       'another calendar',
-      { managedPasswordId: undefined, whenCreated: '2026-01-01T10:00:00Z' },
-      {},
+      { managedPasswordId: undefined },
+      { cycleOff: true },
       'failed',
       /changes the password at .*Z, and we would at/,
     ],
@@ -209,49 +211,59 @@ describe.skipIf(!needs('samba', 'krb5', 'ldap-utils'))('passwords derived withou
     ],
     ['a damaged root key', {}, { damaged: true }, 'failed', /root key \S+ gives another password/],
     ['no directory', {}, { port: 1 }, 'warning', /not compared with provider ad/],
-  ] as const)('are compared by doctor: %s', async (_, account, { without, damaged, port }: Change, state, detail) => {
-    // In a folder of its own: the lab's CA has its file here, too.
-    const folder = await mkdtemp(join(domain.state, 'doctor-'))
-    const pki = await writePki(folder, await makePki())
-    const { keys } = parseRootKeys(
-      await domain.rootKeys('ldapsearch'),
-      (problem) => new GmsaError('MATERIAL_MALFORMED', problem),
-    )
-    const named = parseKeyIdentifier(written.get('web01')?.id ?? Buffer.alloc(0)).rootKeyId
-    const rootKeys = keys
-      .filter(({ id }) => !without || id !== named)
-      .map(({ id, data, createTime, useStartTime }) => ({
-        id,
-        version: 1,
-        kdfAlgorithm: 'SP800_108_CTR_HMAC',
-        kdfParam: formatKdfParam('sha512').toString('base64'),
-        data: Buffer.from(damaged ? data.reveal().toReversed() : data.reveal()).toString('base64'),
-        createTime: `${createTime}`,
-        useStartTime: `${useStartTime}`,
-      }))
-    const file = join(folder, 'root-keys.json')
-    await writeFile(file, JSON.stringify({ rootKeys }), { mode: 0o600 })
-    const passwordFile = join(folder, 'bind-password')
-    await writeFile(passwordFile, domain.ccg.password, { mode: 0o600 })
-    const bind = { username: domain.ccg.username, domainName: domain.dns, passwordFile }
-    const servers = { servers: [domain.ip], ca: domain.ca, timeout: '3s', ...(port !== undefined && { port }) }
-    const config = {
-      tls: { ...pki.server, clientCa: pki.ca },
-      providers: {
-        offline: { type: 'kds-root-key', rootKeys: { file } },
-        ad: { type: 'active-directory', domain: domain.dns, bind, ...servers },
-      },
-      accounts: { web01: { provider: 'offline', ...optionsOf('web01', 'both'), ...account } },
-    }
-    const path = join(folder, 'config.json')
-    await writeFile(path, JSON.stringify(config))
-    const { code, stdout } = await runCli(['doctor', 'web01', '--json', '--config', path])
-    const { findings }: { findings: Finding[] } = JSON.parse(stdout)
-    const compared = findings.find(({ subject }) => subject === 'offline derivation')
-    expect(compared).toMatchObject({ state, detail: expect.stringMatching(detail) })
-    expect(code).toBe(state === 'failed' ? 1 : 0)
-    for (const { data } of rootKeys) expect(stdout).not.toContain(data.slice(0, 20))
-  })
+  ] as const)(
+    'are compared by doctor: %s',
+    async (_, account, { without, damaged, port, cycleOff }: Change, state, detail) => {
+      // In a folder of its own: the lab's CA has its file here, too.
+      const folder = await mkdtemp(join(domain.state, 'doctor-'))
+      const pki = await writePki(folder, await makePki())
+      const { keys } = parseRootKeys(
+        await domain.rootKeys('ldapsearch'),
+        (problem) => new GmsaError('MATERIAL_MALFORMED', problem),
+      )
+      const named = parseKeyIdentifier(written.get('web01')?.id ?? Buffer.alloc(0)).rootKeyId
+      const rootKeys = keys
+        .filter(({ id }) => !without || id !== named)
+        .map(({ id, data, createTime, useStartTime }) => ({
+          id,
+          version: 1,
+          kdfAlgorithm: 'SP800_108_CTR_HMAC',
+          kdfParam: formatKdfParam('sha512').toString('base64'),
+          data: Buffer.from(damaged ? data.reveal().toReversed() : data.reveal()).toString('base64'),
+          createTime: `${createTime}`,
+          useStartTime: `${useStartTime}`,
+        }))
+      const file = join(folder, 'root-keys.json')
+      await writeFile(file, JSON.stringify({ rootKeys }), { mode: 0o600 })
+      const passwordFile = join(folder, 'bind-password')
+      await writeFile(passwordFile, domain.ccg.password, { mode: 0o600 })
+      const bind = { username: domain.ccg.username, domainName: domain.dns, passwordFile }
+      const servers = { servers: [domain.ip], ca: domain.ca, timeout: '3s', ...(port !== undefined && { port }) }
+      const config = {
+        tls: { ...pki.server, clientCa: pki.ca },
+        providers: {
+          offline: { type: 'kds-root-key', rootKeys: { file } },
+          ad: { type: 'active-directory', domain: domain.dns, bind, ...servers },
+        },
+        accounts: {
+          web01: {
+            provider: 'offline',
+            ...optionsOf('web01', 'both'),
+            ...account,
+            ...(cycleOff && { whenCreated: new Date(changeOf('web01', 0) - 10 * HOUR).toISOString() }),
+          },
+        },
+      }
+      const path = join(folder, 'config.json')
+      await writeFile(path, JSON.stringify(config))
+      const { code, stdout } = await runCli(['doctor', 'web01', '--json', '--config', path])
+      const { findings }: { findings: Finding[] } = JSON.parse(stdout)
+      const compared = findings.find(({ subject }) => subject === 'offline derivation')
+      expect(compared).toMatchObject({ state, detail: expect.stringMatching(detail) })
+      expect(code).toBe(state === 'failed' ? 1 : 0)
+      for (const { data } of rootKeys) expect(stdout).not.toContain(data.slice(0, 20))
+    },
+  )
 
   test.each([
     ['a second before the window', -301 * SECOND],

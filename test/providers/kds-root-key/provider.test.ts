@@ -98,7 +98,7 @@ describe('the kds-root-key provider', () => {
     expect(after.blob.equals(before.blob)).toBe(false)
     expect(after.passwordId?.rootKeyId).toBe(ROOT_KEYS[0]?.id)
     const error = await failure(read(), 'MATERIAL_MALFORMED')
-    expect(error.message).toContain(`root key ${ROOT_KEY_ID} is missing`)
+    expect(error.message).toContain(`lack ${ROOT_KEY_ID}`)
   })
 
   test('announces a change of the file, until the watch or the provider is disposed', async () => {
