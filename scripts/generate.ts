@@ -6,6 +6,7 @@
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { ERRORS } from '../src/base/errors.ts'
+import { AGENT_ACCOUNT_OPTIONS, AGENT_OPTIONS } from '../src/cli/agent-schema.ts'
 import { describeSchema } from '../src/cli/config-check.ts'
 import { asRecord } from '../src/cli/config-document.ts'
 import { ANY_ACCOUNT, configSchema } from '../src/cli/config-schema.ts'
@@ -28,6 +29,17 @@ const TARGETS: readonly Target[] = [
   { path: 'docs/configuration.md', render: (current) => fillBlocks(current, configurationTables()) },
   { path: 'src/server/openapi.json', render: async () => describeInterface(buildInfo().version) },
   { path: 'docs/errors.md', render: (current) => fillBlocks(current, new Map([['errors', errorTable()]])) },
+  {
+    path: 'docs/agent.md',
+    render: (current) =>
+      fillBlocks(
+        current,
+        new Map([
+          ['agent', optionTable(AGENT_OPTIONS)],
+          ['agent-accounts', optionTable(AGENT_ACCOUNT_OPTIONS)],
+        ]),
+      ),
+  },
   ...PROVIDER_TYPES.map((type) => ({
     path: `docs/providers/${type.type}.md`,
     render: (current: string) => fillBlocks(current, providerTables(type)),

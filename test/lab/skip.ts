@@ -5,7 +5,18 @@ import { expect } from 'vitest'
 import { debianRelease } from '../../scripts/setup-debian.ts'
 
 /** The real tools a test can ask for. */
-export type Tool = 'samba' | 'krb5' | 'krb5-kdc' | 'prometheus' | 'mono' | 'openssl' | 'curl' | 'ldap-utils' | 'gssapi'
+export type Tool =
+  | 'samba'
+  | 'krb5'
+  | 'krb5-kdc'
+  | 'prometheus'
+  | 'mono'
+  | 'openssl'
+  | 'curl'
+  | 'ldap-utils'
+  | 'gssapi'
+  | 'root'
+  | 'mounts'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
@@ -17,6 +28,8 @@ const programs: Record<Tool, readonly string[]> = {
   curl: ['curl'],
   'ldap-utils': ['ldapsearch', 'ldapwhoami'],
   gssapi: ['python3'],
+  root: [],
+  mounts: ['unshare', 'mount'],
 }
 
 /** The file of a program on PATH or in the system's own folders, or undefined. */
@@ -30,21 +43,33 @@ function sambaProblem(): string | undefined {
   const [, major, minor] =
     /Version (\d+)\.(\d+)/.exec(spawnSync(program('samba') ?? 'samba', ['--version']).stdout.toString()) ?? []
   if (Number(major) * 100 + Number(minor) < 421) return `Samba ${major}.${minor} is older than 4.21`
+  return mountsProblem()
+}
+
+function mountsProblem(): string | undefined {
   const { status } = spawnSync('unshare', ['-m', 'true'])
   return status === 0 ? undefined : 'this machine lets nobody make a mount namespace'
 }
+
+const rootProblem = () => (process.getuid?.() === 0 ? undefined : 'only root can become another user')
 
 /** The system's own Python: another one that comes first in PATH does not see Debian's modules. */
 function gssapiProblem(): string | undefined {
   return spawnSync('/usr/bin/python3', ['-c', 'import gssapi']).status === 0 ? undefined : 'python3-gssapi not found'
 }
 
+const PROBLEMS: Partial<Record<Tool, () => string | undefined>> = {
+  samba: sambaProblem,
+  gssapi: gssapiProblem,
+  mounts: mountsProblem,
+  root: rootProblem,
+}
+
 /** Why `tool` can't be used here, or undefined where it can. */
 export function lack(tool: Tool): string | undefined {
   const missing = programs[tool].filter((name) => !program(name))
   if (missing.length > 0) return `${missing.join(', ')} not found`
-  if (tool === 'gssapi') return gssapiProblem()
-  return tool === 'samba' ? sambaProblem() : undefined
+  return PROBLEMS[tool]?.()
 }
 
 /** Where every tool has to be: the set-up has just installed them. */
