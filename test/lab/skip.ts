@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { appendFileSync, existsSync } from 'node:fs'
+import { appendFileSync, existsSync, globSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { expect } from 'vitest'
 import { debianRelease } from '../../scripts/setup-debian.ts'
@@ -17,6 +17,7 @@ export type Tool =
   | 'gssapi'
   | 'root'
   | 'mounts'
+  | 'postgresql'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
@@ -29,6 +30,7 @@ const programs: Record<Tool, readonly string[]> = {
   'ldap-utils': ['ldapsearch', 'ldapwhoami'],
   gssapi: ['python3'],
   root: [],
+  postgresql: ['psql'],
   mounts: ['unshare', 'mount'],
 }
 
@@ -58,11 +60,16 @@ function gssapiProblem(): string | undefined {
   return spawnSync('/usr/bin/python3', ['-c', 'import gssapi']).status === 0 ? undefined : 'python3-gssapi not found'
 }
 
+/** Debian keeps the programs of each version in a folder of their own. */
+export const postgresFolder = (): string | undefined => globSync('/usr/lib/postgresql/*/bin').toSorted().at(-1)
+const postgresProblem = () => (postgresFolder() === undefined ? 'no PostgreSQL server found' : rootProblem())
+
 const PROBLEMS: Partial<Record<Tool, () => string | undefined>> = {
   samba: sambaProblem,
   gssapi: gssapiProblem,
   mounts: mountsProblem,
   root: rootProblem,
+  postgresql: postgresProblem,
 }
 
 /** Why `tool` can't be used here, or undefined where it can. */
