@@ -6,6 +6,7 @@
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { ERRORS } from '../src/base/errors.ts'
+import { AGENT_ACCOUNT_OPTIONS, AGENT_OPTIONS } from '../src/cli/agent-schema.ts'
 import { describeSchema } from '../src/cli/config-check.ts'
 import { asRecord } from '../src/cli/config-document.ts'
 import { ANY_ACCOUNT, configSchema } from '../src/cli/config-schema.ts'
@@ -38,6 +39,17 @@ const TARGETS: readonly Target[] = [
   {
     path: `${CHART}/README.md`,
     render: (current) => fillBlocks(current, new Map([['values', table(['value', 'default', ''], valueRows())]])),
+  },
+  {
+    path: 'docs/agent.md',
+    render: (current) =>
+      fillBlocks(
+        current,
+        new Map([
+          ['agent', optionTable(AGENT_OPTIONS)],
+          ['agent-accounts', optionTable(AGENT_ACCOUNT_OPTIONS)],
+        ]),
+      ),
   },
   ...PROVIDER_TYPES.map((type) => ({
     path: `docs/providers/${type.type}.md`,

@@ -25,10 +25,11 @@ const otherPackages = [
   'mono-mcs',
   'mono-runtime',
   'openssl',
+  'postgresql',
   'prometheus',
 ]
 /** What these packages would start at the next boot. */
-const services = ['smbd', 'nmbd', 'winbind', 'samba-ad-dc', 'krb5-kdc', 'krb5-admin-server', 'prometheus']
+const services = ['smbd', 'nmbd', 'winbind', 'samba-ad-dc', 'krb5-kdc', 'krb5-admin-server', 'postgresql', 'prometheus']
 const policyFile = '/usr/sbin/policy-rc.d'
 const minute = 60_000
 

@@ -74,8 +74,8 @@ describe('a command', () => {
     process.env['GMSA_TEST_SECRET'] = 'canary'
     try {
       await at.once(withHook({ command: ['sh', '-c', `env > '${at.path('env')}'`], timeout: 10_000 }))
-      const names = (await readFile(at.path('env'), 'utf8')).split('\n').map((line) => line.split('=')[0])
-      const told = names.filter((name) => !['', 'PWD', 'OLDPWD', 'SHLVL', '_'].includes(name ?? ''))
+      const names = (await readFile(at.path('env'), 'utf8')).split('\n').map((line) => line.split('=')[0] ?? '')
+      const told = names.filter((name) => !['', 'PWD', 'OLDPWD', 'SHLVL', '_'].includes(name))
       expect(told.toSorted()).toEqual(['GMSA_ACCOUNT', 'GMSA_FILE', 'GMSA_KIND', 'GMSA_KVNO', 'PATH'])
     } finally {
       delete process.env['GMSA_TEST_SECRET']

@@ -1,14 +1,12 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { randomInt } from 'node:crypto'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { openProviders } from '../../src/cli/open-providers.ts'
-import { parseManagedPassword } from '../../src/gmsa/managed-password.ts'
 import { namesIn } from '../fakes/agent-rig.ts'
-import { makePki } from '../fakes/pki.ts'
-import { keepingLog, makeRig, type Rig } from '../fakes/rig.ts'
+import type { Rig } from '../fakes/rig.ts'
+import { makeDirectoryRig, nextChange } from '../lab/directory-rig.ts'
 import { type Domain, startDomain } from '../lab/domain.ts'
 import { shiftedClock } from '../lab/shifted-clock.ts'
 import { needs } from '../lab/skip.ts'
@@ -17,7 +15,6 @@ import { makeTickets, type Tickets } from '../lab/tickets.ts'
 const SECOND = 1_000
 const MINUTE = 60 * SECOND
 const HOUR = 60 * MINUTE
-const DAY = 24 * HOUR
 const ROLLS = 3
 const KILLS = 50
 /** In minutes, on both sides of a change. */
@@ -35,29 +32,7 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi'))('the files of an agent that i
   beforeAll(async () => {
     domain = await startDomain()
     tickets = makeTickets(domain, `HTTP/web01.${domain.dns}`)
-    const passwordFile = join(domain.state, 'bind-password')
-    await writeFile(passwordFile, domain.ccg.password, { mode: 0o600 })
-    const options = {
-      domain: domain.dns,
-      servers: [domain.ip],
-      transport: 'ldaps',
-      timeout: '5s',
-      ca: domain.ca,
-      bind: { username: domain.ccg.username, domainName: domain.dns, passwordFile },
-    }
-    const { log } = keepingLog()
-    const providers = await openProviders(new Map([['ad', { type: 'active-directory', options }]]), { log, clock })
-    const match = { uri: 'spiffe://localhost/client/test' }
-    rig = await makeRig({
-      pki: await makePki({ notBefore: new Date(Date.now() - DAY), notAfter: new Date(Date.now() + 365 * DAY) }),
-      providers,
-      clock,
-      clients: [{ match, allow: ['keytab', 'managed-password'], accounts: ['web01'] }],
-      config: {
-        accounts: new Map([['web01', { provider: 'ad', options: { samAccountName: 'web01$' } }]]),
-        limits: { requestsPerSecond: 100_000 },
-      },
-    })
+    rig = await makeDirectoryRig(domain, clock)
     folder = join(domain.state, 'agent')
     await mkdir(folder)
     await startAgent()
@@ -111,13 +86,6 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi'))('the files of an agent that i
     if (agent?.connected) agent.send(ahead)
   }
 
-  /** By how much the clocks are ahead when the password changes next. */
-  async function nextChange(): Promise<number> {
-    const { bytes } = await rig.get('/v1/accounts/web01/managed-password')
-    const { queryInterval } = parseManagedPassword(bytes)
-    return Math.floor((clock.ahead + Number(queryInterval / 10_000n)) / SECOND) * SECOND
-  }
-
   /** Moves on, perhaps kills the agent, and looks at its files as they are then. */
   async function look(ahead: number, kill: boolean): Promise<string[]> {
     await moveTo(ahead)
@@ -131,7 +99,7 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi'))('the files of an agent that i
     const note = (when: string, found: readonly string[]) => problems.push(...found.map((each) => `${when}: ${each}`))
     const steps = ROLLS * (2 * AROUND + 1)
     for (let roll = 1; roll <= ROLLS; roll++) {
-      const change = await nextChange()
+      const change = await nextChange(rig, clock)
       for (let ahead = clock.ahead + HOUR; ahead < change - AROUND * MINUTE; ahead += HOUR) {
         await moveTo(ahead)
         await tickets.start()

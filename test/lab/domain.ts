@@ -158,7 +158,7 @@ async function clockOf(state: string): Promise<string> {
 }
 
 /** libfaketime of Debian's package, in the folder of this machine's architecture. */
-async function fakeTimeLibrary(): Promise<string> {
+export async function fakeTimeLibrary(): Promise<string> {
   for await (const found of glob('/usr/lib/*/faketime/libfaketime.so.1')) return found
   throw new Error('libfaketime is not installed')
 }

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { appendFileSync, existsSync } from 'node:fs'
+import { appendFileSync, existsSync, globSync } from 'node:fs'
 import { delimiter, dirname, join } from 'node:path'
 import { expect } from 'vitest'
 import { debianRelease } from '../../scripts/setup-debian.ts'
@@ -21,6 +21,9 @@ export type Tool =
   | 'openbao'
   | 'moto'
   | 'helm'
+  | 'root'
+  | 'mounts'
+  | 'postgresql'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
@@ -36,6 +39,9 @@ const programs: Record<Tool, readonly string[]> = {
   openbao: ['bao'],
   moto: ['moto_server'],
   helm: ['helm'],
+  root: [],
+  postgresql: ['psql'],
+  mounts: ['unshare', 'mount'],
 }
 
 const ownFolders = [helmFolder, ...[openBao, motoServer].map(dirname)]
@@ -52,13 +58,31 @@ function sambaProblem(): string | undefined {
   const [, major, minor] =
     /Version (\d+)\.(\d+)/.exec(spawnSync(program('samba') ?? 'samba', ['--version']).stdout.toString()) ?? []
   if (Number(major) * 100 + Number(minor) < 421) return `Samba ${major}.${minor} is older than 4.21`
+  return mountsProblem()
+}
+
+function mountsProblem(): string | undefined {
   const { status } = spawnSync('unshare', ['-m', 'true'])
   return status === 0 ? undefined : 'this machine lets nobody make a mount namespace'
 }
 
+const rootProblem = () => (process.getuid?.() === 0 ? undefined : 'only root can become another user')
+
 /** The system's own Python: another one that comes first in PATH does not see Debian's modules. */
 function gssapiProblem(): string | undefined {
   return spawnSync('/usr/bin/python3', ['-c', 'import gssapi']).status === 0 ? undefined : 'python3-gssapi not found'
+}
+
+/** Debian keeps the programs of each version in a folder of their own. */
+export const postgresFolder = (): string | undefined => globSync('/usr/lib/postgresql/*/bin').toSorted().at(-1)
+const postgresProblem = () => (postgresFolder() === undefined ? 'no PostgreSQL server found' : rootProblem())
+
+const PROBLEMS: Partial<Record<Tool, () => string | undefined>> = {
+  samba: sambaProblem,
+  gssapi: gssapiProblem,
+  mounts: mountsProblem,
+  root: rootProblem,
+  postgresql: postgresProblem,
 }
 
 /** Why `tool` can't be used here, or undefined where it can. */
@@ -68,8 +92,7 @@ export function lack(tool: Tool): string | undefined {
     const why = tool === 'helm' && !goProgram() ? ', and no Go toolchain to build it with' : ''
     return `${missing.join(', ')} not found${why}`
   }
-  if (tool === 'gssapi') return gssapiProblem()
-  return tool === 'samba' ? sambaProblem() : undefined
+  return PROBLEMS[tool]?.()
 }
 
 /** Where the tool has to be: the set-up has just installed it. Helm it builds only where there is Go. */
