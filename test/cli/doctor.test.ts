@@ -39,10 +39,12 @@ describe('doctor on a gMSA whose password a file holds', () => {
 
   async function doctor(behaviour: Partial<Behaviour>) {
     await using kdc = await startKdc(honestKdc({ now: Date.now, key: () => key, salt: SALT, ...behaviour }))
-    const conf = `[realms]\nAD.TEST = {\nkdc = ${kdc.kdc.host}:${kdc.kdc.port}\n}\n`
-    await writeFile(join(folder, 'krb5.conf'), conf)
+    return await doctorAt(`${kdc.kdc.host}:${kdc.kdc.port}`)
+  }
+  async function doctorAt(kdc: string, ...more: readonly string[]) {
+    await writeFile(join(folder, 'krb5.conf'), `[realms]\nAD.TEST = {\nkdc = ${kdc}\n}\n`)
     const env = { KRB5_CONFIG: join(folder, 'krb5.conf') }
-    return await runCli(['doctor', 'web01', '--config', join(folder, 'config.json')], { env })
+    return await runCli(['doctor', 'web01', '--config', join(folder, 'config.json'), ...more], { env })
   }
 
   test('has a ticket for proof, from the KDC that krb5.conf names', async () => {
@@ -53,6 +55,16 @@ describe('doctor on a gMSA whose password a file holds', () => {
       /^ok +AS exchange +web01\$@AD\.TEST gets a ticket from 127\.0\.0\.1:\d+ with aes256-cts-hmac-sha1-96, kvno 3$/m,
     )
     expect(code).toBe(0)
+  })
+
+  test('does without a KDC where none is in reach, unless one is named', async () => {
+    const { stdout, code } = await doctorAt('127.0.0.1:1')
+    expect(stdout).toMatch(/^warning +clock .*\[refused\]$/m)
+    expect(stdout).toMatch(/^warning +AS exchange .*\[refused\]$/m)
+    expect(code).toBe(0)
+    const named = await doctorAt('127.0.0.1:1', '--dc', '127.0.0.77')
+    expect(named.stdout).toMatch(/^failed +clock .*\[refused\]$/m)
+    expect(named.code).toBe(1)
   })
 
   test('says what is odd although the key is right', async () => {

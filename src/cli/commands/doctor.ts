@@ -56,8 +56,9 @@ export function doctorCommand(): Command {
     })
 }
 
-/** One link of the chain: a name, and what looks at it. */
-type Link = readonly [subject: string, look: () => Promise<string>]
+type IsMinor = ((finding: Finding) => boolean) | undefined
+/** One link of the chain: a name, what looks at it, and which failures of it are only worth a warning. */
+type Link = readonly [subject: string, look: () => Promise<string>, isMinor?: IsMinor]
 
 /** Looks at one link after the other; those behind the first that breaks are named as skipped. */
 async function examine(name: string, config: Config, flags: DoctorFlags): Promise<Finding[]> {
@@ -100,10 +101,10 @@ async function examineSpec(file: string, provider: Provider | undefined, timeout
 
 async function walk(links: readonly Link[], before: readonly Finding[]): Promise<Finding[]> {
   const findings = [...before]
-  for (const [subject, look] of links) {
+  for (const [subject, look, isMinor] of links) {
     const broken = findings.some((each) => each.state === 'failed')
     if (broken) findings.push({ subject, state: 'skipped', detail: 'the chain is broken above' })
-    else findings.push(await findingOf(subject, look))
+    else findings.push(weighed(await findingOf(subject, look), isMinor))
   }
   return findings
 }
@@ -126,12 +127,24 @@ function linksOf(material: Material | undefined, account: Account, config: Confi
   ]
 }
 
+function weighed(finding: Finding, isMinor: IsMinor): Finding {
+  return finding.state === 'failed' && isMinor?.(finding) ? { ...finding, state: 'warning' } : finding
+}
+
+/** No KDC was found, or none answered. */
+function isOutOfReach({ code, reason }: Finding): boolean {
+  const outage = code === 'STORE_UNAVAILABLE' || code === 'STORE_TIMEOUT'
+  return outage && ['not-found', 'refused', 'hang'].includes(reason ?? '')
+}
+
 function keyLinks(material: ManagedPassword, account: Account, config: Config, { dc }: DoctorFlags): Link[] {
+  // Where no controller gave the password, none need be in reach: that is what such stores are for.
+  const isMinor = material.server === undefined && dc === undefined ? isOutOfReach : undefined
   const request = () => ticketRequestFor(material, account.options, { dc, timeout: config.timeouts.request })
   return [
     ['keys', () => describeKeys(material, account.options, systemClock.now())],
-    ['clock', async () => describeKdcClock(await request())],
-    ['AS exchange', async () => describeTicket(await request())],
+    ['clock', async () => describeKdcClock(await request()), isMinor],
+    ['AS exchange', async () => describeTicket(await request()), isMinor],
   ]
 }
 
