@@ -70,7 +70,7 @@ export class CcacheWork implements Work {
   }
 
   async open(): Promise<Target> {
-    this.#target ??= await openConfigured(this.#config, this.#context.clock.now())
+    this.#target ??= await openConfigured(this.#config)
     return this.#target
   }
 

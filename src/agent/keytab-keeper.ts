@@ -66,7 +66,7 @@ export class KeytabKeeper {
 
   /** Makes sure that the file can be written. Rejects with CONFIG_INVALID. */
   async open(): Promise<Target> {
-    this.#target ??= await openConfigured(this.#config, this.#context.clock.now())
+    this.#target ??= await openConfigured(this.#config)
     return this.#target
   }
 

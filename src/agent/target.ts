@@ -40,11 +40,11 @@ const ABANDONED_AFTER = 60_000
  * folder, and tidies up after a process that was killed. Rejects with CONFIG_INVALID: no folder, no permission, a
  * read-only volume, an owner that can't be set, a folder in the file's place, or a mount of the single file.
  */
-export async function openTarget(options: TargetOptions, now: number): Promise<Target> {
+export async function openTarget(options: TargetOptions): Promise<Target> {
   const { file, mode, uid, gid } = options
   const locate = () => locateFile(file)
   const path = await locate()
-  await tryToWrite(path, mode, options).catch((error) => {
+  const now = await tryToWrite(path, mode, options).catch((error) => {
     throw new GmsaError('CONFIG_INVALID', `${file}: can't be written (${describe(error, options)})`, {
       cause: error,
       ...hintFor(error),
@@ -65,9 +65,9 @@ export async function openTarget(options: TargetOptions, now: number): Promise<T
 }
 
 /** {@link openTarget} for an output, its owner looked up. */
-export async function openConfigured(config: OutputConfig, now: number): Promise<Target> {
+export async function openConfigured(config: OutputConfig): Promise<Target> {
   const { file, mode } = config
-  return openTarget({ file, mode, ...(await resolveOwner(config)) }, now)
+  return openTarget({ file, mode, ...(await resolveOwner(config)) })
 }
 
 /** Follows links that stand in the file's place. A link that leads nowhere yet leads to the file to be made. */

@@ -31,28 +31,33 @@ export async function writeFileAtomically(
   await syncDirectory(dirname(path))
 }
 
-/** Throws what {@link writeFileAtomically} would throw before it replaces anything, and leaves nothing behind. */
-export async function tryToWrite(path: string, mode = 0o600, owner: FileOwner = {}): Promise<void> {
-  await withTemporary(path, mode, owner, async (file, temporary) => {
+/**
+ * Throws what {@link writeFileAtomically} would throw before it replaces anything, and leaves nothing behind. Resolves
+ * to the time on the file system's own clock, in ms since 1970, which may be another machine's.
+ */
+export async function tryToWrite(path: string, mode = 0o600, owner: FileOwner = {}): Promise<number> {
+  return withTemporary(path, mode, owner, async (file, temporary) => {
+    const { mtimeMs } = await file.stat()
     await file.close()
     await unlink(temporary)
+    return mtimeMs
   })
 }
 
 /** Makes a file beside `path` for `use`, which closes it; removes it when that fails. */
-async function withTemporary(
+async function withTemporary<T>(
   path: string,
   mode: number,
   { uid = UNCHANGED, gid = UNCHANGED }: FileOwner,
-  use: (file: FileHandle, temporary: string) => Promise<void>,
-): Promise<void> {
+  use: (file: FileHandle, temporary: string) => Promise<T>,
+): Promise<T> {
   const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`)
   // Nobody else may open it before it has its own mode: they would go on reading through that handle.
   const file = await open(temporary, 'wx', 0o600)
   try {
     if (uid !== UNCHANGED || gid !== UNCHANGED) await file.chown(uid, gid)
     await file.chmod(mode)
-    await use(file, temporary)
+    return await use(file, temporary)
   } catch (error) {
     await file.close().catch(() => {})
     await unlinkQuietly(temporary)
@@ -62,7 +67,7 @@ async function withTemporary(
 
 /**
  * Removes what a process that was killed in {@link writeFileAtomically} left beside `path`: temporary files last
- * changed before `before`, in ms since 1970. Never rejects: what can't be removed stays.
+ * changed before `before`, in ms since 1970 on the file system's clock. Never rejects: what can't be removed stays.
  */
 export async function removeAbandoned(path: string, before: number): Promise<void> {
   const directory = dirname(path)

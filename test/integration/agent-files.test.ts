@@ -27,7 +27,7 @@ describe('K11: ten thousand replacements under the eyes of four readers', () => 
     try {
       const file = join(folder, 'keytab')
       const owner = isRoot ? { uid: 1654, gid: 1655 } : { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
-      const target = await openTarget({ file, mode: 0o640, ...owner }, Date.now())
+      const target = await openTarget({ file, mode: 0o640, ...owner })
       const files = new KeytabFiles()
       const replace = (turn: number) => {
         const fresh = [18, 17].map((enctype): KeytabEntry => {
