@@ -67,11 +67,13 @@ function firstSeen(entry: KeytabEntry, existing: readonly KeytabEntry[], now: nu
   return known?.timestamp || Math.floor(now / 1000)
 }
 
-/** When the key was followed by the next one whose time is known, in ms since 1970; `now` where there is none. */
+/**
+ * When the key was followed by another one, in ms since 1970: at the latest when the first of the later ones whose time
+ * is known came into force; `now` where there is none.
+ */
 function leftForce({ kvno }: KeytabEntry, all: readonly KeytabEntry[], now: number): number {
-  const later = all.filter((each) => each.kvno > kvno && each.timestamp > 0)
-  const next = later.toSorted((one, other) => one.kvno - other.kvno)[0]
-  return next ? next.timestamp * 1000 : now
+  const times = all.filter((each) => each.kvno > kvno && each.timestamp > 0).map(({ timestamp }) => timestamp)
+  return times.length > 0 ? Math.min(...times) * 1000 : now
 }
 
 const highest = (entries: readonly KeytabEntry[]) => Math.max(0, ...entries.map(({ kvno }) => kvno))
