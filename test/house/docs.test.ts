@@ -92,6 +92,9 @@ const PROGRAM = 'gmsa-account-provider'
 /** Ways to call the program; each is followed by a command's name. */
 const PROGRAMS = [PROGRAM, 'npm run -s cli --', 'npm run cli --']
 
+/** The words are good: the program would start. */
+class Started extends Error {}
+
 /** The program's command line as it is, but that nothing is done, nor written, nor ended. */
 async function makeProgram(): Promise<Command> {
   const program = new Command(PROGRAM).version('0').option('--debug')
@@ -102,12 +105,14 @@ async function makeProgram(): Promise<Command> {
     const command: unknown = typeof make === 'function' ? make() : undefined
     if (command instanceof Command) program.addCommand(command)
   }
-  return disarm(program)
+  program.hook('preAction', () => {
+    throw new Started()
+  })
+  return silence(program)
 }
 
-function disarm(command: Command): Command {
-  for (const each of command.commands) disarm(each)
-  if (command.commands.length === 0) command.action(() => {})
+function silence(command: Command): Command {
+  for (const each of command.commands) silence(each)
   return command.exitOverride().configureOutput({ writeErr: () => {}, writeOut: () => {} })
 }
 
@@ -117,10 +122,11 @@ async function usageProblem(words: readonly string[]): Promise<string | undefine
   try {
     // Each parse leaves its values behind: a program for every line.
     await (await makeProgram()).parseAsync(words.slice(called.split(' ').length), { from: 'user' })
-    return undefined
+    return 'it does nothing'
   } catch (error) {
     // --help and --version end by throwing too.
-    return error instanceof CommanderError && error.exitCode === 0 ? undefined : String(error)
+    const good = error instanceof Started || (error instanceof CommanderError && error.exitCode === 0)
+    return good ? undefined : String(error)
   }
 }
 
