@@ -171,7 +171,7 @@ describe('the pages', () => {
   test('are found, with their blocks, commands and links', () => {
     expect(pages).toEqual(expect.arrayContaining(['README.md', 'docs/kubernetes.md', 'docs/providers/vault.md']))
     expect(blocksOf(all).filter(({ language }) => language === 'yaml').length).toBeGreaterThan(15)
-    expect(blocksOf(all).length * 2).toBe([...all.matchAll(/^```/gm)].length)
+    expect(blocksOf(all).length * 2).toBe([...all.matchAll(/^ *```/gm)].length)
     expect(commandsOf(all, PROGRAMS).length).toBeGreaterThan(20)
     expect(linksOf(all).length).toBeGreaterThan(60)
   })
@@ -202,6 +202,11 @@ describe('a fault would be named', () => {
     ['yaml', 'apiVersion: v1\nkind: ServiceAccount\nmetadata: { name: a }\nsecret: {}', 'unknown field .secret'],
   ])('in a block: %s %j', (language, block, said) => {
     expect(blockProblems('docs/x.md', fenced(language, block))).toEqual([expect.stringContaining(said)])
+  })
+
+  test('in a block of a list', () => {
+    const list = fenced('json', '{"a": 1,}').replaceAll(/^(?=.)/gm, '  ')
+    expect(blockProblems('docs/x.md', `- item\n\n${list}`)).toEqual([expect.stringContaining('docs/x.md:3: ')])
   })
 
   test('in an option of a provider on its own page', () => {

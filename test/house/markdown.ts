@@ -7,23 +7,23 @@ export interface Block {
   readonly line: number
 }
 
-const FENCED = /^```(\w*)\n([\s\S]*?)^```$/gm
+/** In a list, a fence and what is within are indented. */
+const FENCED = /^( *)```(\w*)\n([\s\S]*?)^\1```$/gm
 
 const lineAt = (page: string, index: number) => page.slice(0, index).split('\n').length
 
 export function blocksOf(page: string): Block[] {
-  return [...page.matchAll(FENCED)].map(({ 1: language = '', 2: text = '', index }) => {
-    return { language, text, line: lineAt(page, index) }
+  return [...page.matchAll(FENCED)].map(({ 1: indent = '', 2: language = '', 3: text = '', index }) => {
+    return { language, text: text.replaceAll(new RegExp(`^${indent}`, 'gm'), ''), line: lineAt(page, index) }
   })
 }
 
-/** The page with its blocks and inline code blanked out; lines stay where they were. */
-const prose = (page: string): string =>
-  page.replace(FENCED, (block) => block.replace(/[^\n]/g, '')).replace(/`[^`\n]*`/g, 'code')
+/** The page without its blocks; lines stay where they were. */
+const outsideBlocks = (page: string) => page.replace(FENCED, (block) => block.replace(/[^\n]/g, ''))
 
 /** Targets of a page's links, and the lines they stand in. */
 export function linksOf(page: string): { readonly target: string; readonly line: number }[] {
-  const text = prose(page)
+  const text = outsideBlocks(page).replace(/`[^`\n]*`/g, 'code')
   return [...text.matchAll(/\]\(([^)\s]+)\)/g)].map(({ 1: target = '', index }) => {
     return { target, line: lineAt(text, index) }
   })
@@ -32,7 +32,7 @@ export function linksOf(page: string): { readonly target: string; readonly line:
 /** The anchors of a page's headings, as GitHub makes them: lower case, no punctuation, hyphens for spaces. */
 export function anchorsOf(page: string): string[] {
   const seen = new Map<string, number>()
-  const headings = page.replace(FENCED, '').matchAll(/^#{1,6} +(.+)$/gm)
+  const headings = outsideBlocks(page).matchAll(/^#{1,6} +(.+)$/gm)
   return [...headings].map(([, heading = '']) => {
     const plain = heading.trim().toLowerCase()
     const anchor = plain.replace(/[^\p{L}\p{N}\s_-]/gu, '').replace(/\s/g, '-')
@@ -57,9 +57,9 @@ export function commandsOf(page: string, programs: readonly string[]): { readonl
       const typed = language === 'console' ? lines.filter((each) => each.startsWith('$ ')) : lines
       return typed.map((each) => ({ code: each.replace(/^\$ /, ''), line }))
     })
-  const inline = [...page.replace(FENCED, (block) => block.replace(/[^\n]/g, '')).matchAll(/`([^`\n]+)`/g)].map(
-    ({ 1: code = '', index }) => ({ code, line: lineAt(page, index) }),
-  )
+  const inline = [...outsideBlocks(page).matchAll(/`([^`\n]+)`/g)].map(({ 1: code = '', index }) => {
+    return { code, line: lineAt(page, index) }
+  })
   return [...shown, ...inline].flatMap(({ code, line }) =>
     simpleCommands(code)
       .filter(starts)
