@@ -21,7 +21,10 @@ const pages = files('*.md', '{docs,deploy,charts,certs}/**/*.md')
 function blockProblems(path: string, page: string): string[] {
   return blocksOf(page).flatMap(({ language, text: block, line }) =>
     documentsOf(language, block)
-      .flatMap(({ document, problem }) => (problem === undefined ? documentProblems(path, document) : [problem]))
+      .flatMap(({ document, problem }) => {
+        if (problem !== undefined) return [problem]
+        return documentProblems(language === 'yaml' ? (providerFragment(path, document) ?? document) : document)
+      })
       .map((problem) => `${path}:${line}: ${problem}`),
   )
 }
@@ -57,14 +60,13 @@ const has = (document: object, schema: unknown) =>
   Object.keys(document).some((name) => Object.hasOwn(asRecord(asRecord(schema)['properties']), name))
 
 /** A document is judged by the schema that its first level names; one that belongs to somebody else is not. */
-function documentProblems(path: string, document: unknown): string[] {
+function documentProblems(document: unknown): string[] {
   if (!isRecord(document)) return []
   if (isObject(document)) return problemsOf(document)
   if ('config' in document || 'mode' in document || 'credentialSpecs' in document) return valuesProblems(document)
   if ('servers' in document) return schemaProblems(document, agentSchema(Object.keys(asRecord(document['accounts']))))
-  const configuration = providerFragment(path, document) ?? document
-  if (!has(configuration, schemaOf({}, PROVIDER_TYPES))) return []
-  return schemaProblems(configuration, schemaOf(configuration, PROVIDER_TYPES))
+  if (!has(document, schemaOf({}, PROVIDER_TYPES))) return []
+  return schemaProblems(document, schemaOf(document, PROVIDER_TYPES))
 }
 
 const isObject = (document: object): document is KubernetesObject => 'apiVersion' in document && 'kind' in document
@@ -75,9 +77,9 @@ function valuesProblems(document: unknown): string[] {
 }
 
 /** On the page of a provider type, options of that type alone: the configuration around them. */
-function providerFragment(path: string, document: Record<string, unknown>): Record<string, unknown> | undefined {
+function providerFragment(path: string, document: unknown): Record<string, unknown> | undefined {
   const type = PROVIDER_TYPES.find((each) => path === `docs/providers/${each.type}.md`)
-  if (!type || 'providers' in document || !has(document, type.schema)) return undefined
+  if (!type || !isRecord(document) || 'providers' in document || !has(document, type.schema)) return undefined
   return { providers: { example: { type: type.type, ...document } } }
 }
 
