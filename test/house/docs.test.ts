@@ -23,7 +23,7 @@ function blockProblems(path: string, page: string): string[] {
     documentsOf(language, block)
       .flatMap(({ document, problem }) => {
         if (problem !== undefined) return [problem]
-        return documentProblems(language === 'yaml' ? (providerFragment(path, document) ?? document) : document)
+        return language === 'yaml' ? documentProblems(providerFragment(path, document) ?? document) : []
       })
       .map((problem) => `${path}:${line}: ${problem}`),
   )
@@ -59,13 +59,14 @@ const isChartValues = new Ajv({ allErrors: true, strict: false, formats: { path:
 const has = (document: object, schema: unknown) =>
   Object.keys(document).some((name) => Object.hasOwn(asRecord(asRecord(schema)['properties']), name))
 
-/** A document is judged by the schema that its first level names; one that belongs to somebody else is not. */
+/** A document is judged by the schema that its first level names. JSON is the stores' own: records and policies. */
 function documentProblems(document: unknown): string[] {
-  if (!isRecord(document)) return []
+  if (!isRecord(document)) return ['expected a mapping']
   if (isObject(document)) return problemsOf(document)
   if ('config' in document || 'mode' in document || 'credentialSpecs' in document) return valuesProblems(document)
   if ('servers' in document) return schemaProblems(document, agentSchema(Object.keys(asRecord(document['accounts']))))
-  if (!has(document, schemaOf({}, PROVIDER_TYPES))) return []
+  if (!has(document, schemaOf({}, PROVIDER_TYPES)))
+    return [`nothing known here has ${Object.keys(document).join(', ')}`]
   return schemaProblems(document, schemaOf(document, PROVIDER_TYPES))
 }
 
@@ -197,6 +198,7 @@ describe('a fault would be named', () => {
   test.each([
     ['yaml', 'a: [', 'docs/x.md:1: '],
     ['json', '{"a": 1,}', 'SyntaxError'],
+    ['yaml', 'provider: { a: { type: file } }', 'nothing known here has provider'],
     ['yaml', 'tls: { certficate: a }', 'tls.certficate: unknown option, did you mean certificate?'],
     ['yaml', 'providers:\n  a: { type: file, directory: [] }', 'providers.a.directory: expected a path'],
     ['yaml', 'servers: [https://a.example]\naccounts:\n  a: { keytab: b }', 'accounts.a.keytab: unknown option'],
