@@ -205,6 +205,10 @@ const VALUES: Readonly<Record<string, Schema>> = {
     { type: 'string', pattern: NAME },
   ),
   config: configuration(),
+  allowRootKeys: flag(
+    'Let config have a provider of the type kds-root-key. Whoever can read the pod or its Secrets is every gMSA of the forest then, from now on and for good.',
+    false,
+  ),
   domain: DOMAIN,
   credentialSpecs: CREDENTIAL_SPECS,
   ccg: group('Host files of the CCG plug-in, windows mode only.', {
