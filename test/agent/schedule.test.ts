@@ -39,7 +39,7 @@ describe('when the agent asks', () => {
     expect(kvnosOf(await at.keytab('web01-initiator'))).toEqual([10])
   })
 
-  test('R1: at least once in checkInterval', async () => {
+  test('R1: at least once in checkInterval', { timeout: 60_000 }, async () => {
     await setUp({ before: -HOUR })
     const agent = await at.start([{}], { wait: 0, checkInterval: 30 * MINUTE })
     await agent.ready

@@ -116,13 +116,30 @@ export async function makeAgentRig(options: AgentRigOptions = {}): Promise<Agent
     async advance(ms) {
       for (let left = ms; left > 0; left -= MINUTE) {
         await clock.advance(Math.min(left, MINUTE))
-        await pause(20)
+        await settled(() => [lines, ...rigs.map((each) => each.lines)].map(({ length }) => length))
       }
     },
     async [Symbol.asyncDispose]() {
       await Promise.all(agents.map((agent) => agent.stop()))
       await Promise.all(rigs.map((each) => each[Symbol.asyncDispose]()))
     },
+  }
+}
+
+/**
+ * Waits until nothing happens any more: no socket or file opened or closed, nothing told. Where something did, it takes
+ * longer to be sure: on a busy machine a handshake has its time, and the clock must not run on meanwhile.
+ */
+async function settled(told: () => readonly number[]): Promise<void> {
+  const look = () => [...process.getActiveResourcesInfo().filter((each) => each !== 'Timeout'), ...told()].join()
+  let before = look()
+  let needed = 2
+  for (let quiet = 0, looks = 0; quiet < needed && looks < 200; looks++) {
+    await pause(10)
+    const now = look()
+    if (now !== before) needed = 6
+    quiet = now === before ? quiet + 1 : 0
+    before = now
   }
 }
 
