@@ -1,10 +1,11 @@
 /**
- * npm run bench [-- --quick | -- --keys]: what the service costs beside a server without framework (`raw`) and one with the
+ * npm run bench [-- --quick | -- --keys | -- --agent]: what the service costs beside a server without framework (`raw`) and one with the
  * framework alone (`lean`). Prints a table; docs/performance.md tells what it means. Never a gate.
  */
 import { cpus, totalmem } from 'node:os'
 import { setTimeout as pause } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { benchAgent } from './agent.ts'
 import type { Access, Job } from './client.ts'
 import { benchKeys } from './derive.ts'
 import { type Bench, machine, prepare } from './prepare.ts'
@@ -149,12 +150,13 @@ function rowsOf(findings: Findings, plan: Plan): Row[] {
 
 async function main(): Promise<void> {
   const flag = { type: 'boolean', default: false } as const
-  const { values } = parseArgs({ options: { quick: flag, keys: flag } })
+  const { values } = parseArgs({ options: { quick: flag, keys: flag, agent: flag } })
   const plan = values.quick ? QUICK : FULL
   console.log(
     `Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 1e9)} GB`,
   )
   if (values.keys) return benchKeys()
+  if (values.agent) return benchAgent()
   if (!isLinux) console.log('Processor time and memory come from /proc: on this system only start-up is measured.')
   if (!isPinned) console.log('Not pinned to cores: that takes Linux, two cores and taskset.')
   const bench = await prepare()
@@ -171,6 +173,8 @@ async function main(): Promise<void> {
   console.log(table(rowsOf(session.findings, plan)))
   console.log('\nDerivation of keys:\n')
   await benchKeys()
+  console.log('\nThe agent:\n')
+  await benchAgent()
 }
 
 await main()

@@ -42,7 +42,7 @@ export async function prepare(): Promise<Bench> {
 }
 
 /** Compiled as the image has them: type stripping at start-up is no part of what is measured. */
-async function build(directory: string): Promise<void> {
+export async function build(directory: string): Promise<void> {
   const compile = (project: string, ...flags: string[]) =>
     promisify(execFile)(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', project, ...flags])
   await symlink(join(ROOT, 'node_modules'), join(directory, 'node_modules'), 'junction')

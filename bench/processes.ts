@@ -31,8 +31,8 @@ export interface Server {
 }
 
 /** As the image starts the service. */
-const NODE_FLAGS = ['--max-semi-space-size=2']
-const ENVIRONMENT = { NODE_ENV: 'production', MALLOC_ARENA_MAX: '1' }
+export const NODE_FLAGS = ['--max-semi-space-size=2']
+export const ENVIRONMENT = { NODE_ENV: 'production', MALLOC_ARENA_MAX: '1' }
 const START_TIMEOUT = 15_000
 const POLL = 3
 
@@ -125,14 +125,14 @@ export async function freePort(): Promise<number> {
 }
 
 /** utime and stime of /proc/PID/stat (proc(5)), whose clock ticks last 10 ms, in microseconds. Nothing off Linux. */
-function cpuOf(pid: number): number {
+export function cpuOf(pid: number): number {
   if (!isLinux) return Number.NaN
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   return (Number(fields[11]) + Number(fields[12])) * 10_000
 }
 
-function memoryOf(pid: number): number {
+export function memoryOf(pid: number): number {
   if (!isLinux) return Number.NaN
   const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]
   return Number(kilobytes) / 1024

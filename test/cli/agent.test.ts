@@ -45,22 +45,27 @@ async function writeConfig(accounts: string, more = ''): Promise<string> {
 interface Running {
   readonly child: ChildProcess
   readonly lines: Record<string, unknown>[]
+  /** What came on standard error. */
+  readonly errors: string[]
   line(message: string): Promise<Record<string, unknown>>
 }
 
 /** Starts the real command; it runs on. */
 function start(args: readonly string[], env: Record<string, string> = {}): Running {
   const child = spawn(process.execPath, [...CLI, 'agent', ...args], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
     env: { PATH: process.env['PATH'] ?? '', ...env },
   })
   children.push(child)
   const lines: Record<string, unknown>[] = []
+  const errors: string[] = []
+  createInterface({ input: child.stderr }).on('line', (text) => errors.push(text))
   createInterface({ input: child.stdout }).on('line', (text) => lines.push(JSON.parse(text)))
   const find = (message: string) => lines.find(({ msg }) => msg === message)
   return {
     child,
     lines,
+    errors,
     async line(message) {
       await eventually(() => find(message) !== undefined, message, 15_000)
       return find(message) ?? {}
@@ -214,6 +219,7 @@ describe('agent, running', () => {
       await eventually(async () => (await namesIn(at.folder)).includes('web01'), 'the file', 10_000)
       expect(performance.now() - began).toBeLessThan(2_000)
       expect(running.child.exitCode).toBeNull()
+      expect(running.errors).toEqual([])
     },
   )
 
