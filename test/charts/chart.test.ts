@@ -95,6 +95,7 @@ describe.skipIf(!HELM)('the chart, rendered by helm,', () => {
           expect(at(pod, 'metadata', 'annotations', 'gmsa-account-provider/why-host-process')).toMatch(/.{40}/)
           // An API server refuses Linux settings in a Windows pod.
           expect(Object.keys(Object(at(spec, 'securityContext')))).toEqual(['windowsOptions'])
+          expect(at(spec, 'hostNetwork')).toBe(true)
           expect(at(container, 'securityContext')).toBeUndefined()
         } else {
           expect(at(spec, 'hostNetwork')).toBeUndefined()
@@ -117,8 +118,11 @@ describe.skipIf(!HELM)('the chart, rendered by helm,', () => {
 
     test('mounts Secrets for their group alone, and never the key of the CA', () => {
       const chartsOwn = ['ca', 'server', 'client']
-      for (const volume of pods().flatMap(({ spec }) => listAt(spec, 'volumes'))) {
+      for (const [spec, volume] of pods().flatMap(({ spec: each }) =>
+        listAt(each, 'volumes').map((one) => [each, one]),
+      )) {
         if (at(volume, 'secret') === undefined) continue
+        if (at(spec, 'os', 'name') === 'linux') expect(at(spec, 'securityContext', 'fsGroup')).toBe(65532)
         expect(at(volume, 'secret', 'defaultMode')).toBe(0o440)
         if (at(volume, 'name') === 'ca')
           expect(at(volume, 'secret', 'items')).toEqual([{ key: 'ca.crt', path: 'ca.crt' }])
@@ -134,6 +138,23 @@ describe.skipIf(!HELM)('the chart, rendered by helm,', () => {
         const seconds = Number.parseInt(drainDelay, 10) + Number.parseInt(grace, 10)
         expect(at(spec, 'terminationGracePeriodSeconds')).toBeGreaterThan(seconds)
       }
+    })
+
+    test('names no port that the container does not have', () => {
+      const [container] = listAt(pods().find(({ object }) => object.kind !== 'Pod')?.spec, 'containers')
+      const ports = listAt(container, 'ports').map((port) => at(port, 'name'))
+      const probes = ['startupProbe', 'livenessProbe', 'readinessProbe'].map((probe) =>
+        at(container, probe, 'httpGet', 'port'),
+      )
+      const services = objects()
+        .filter(({ kind }) => kind === 'Service')
+        .flatMap((service) => listAt(service, 'spec', 'ports'))
+      const rules = objects()
+        .filter(({ kind }) => kind === 'NetworkPolicy')
+        .flatMap((policy) => listAt(policy, 'spec', 'ingress'))
+      const allowed = rules.flatMap((rule) => listAt(rule, 'ports').map((port) => at(port, 'port')))
+      for (const name of [...probes, ...services.map((port) => at(port, 'targetPort')), ...allowed])
+        expect(ports).toContain(name)
     })
 
     test('starts its pods anew when the configuration changes', () => {
@@ -253,6 +274,11 @@ describe.skipIf(!HELM)('what an operator relies on', () => {
         ],
       },
     ])
+    const egress = listAt(only(render({ values: 'deployment-clients' }), 'NetworkPolicy'), 'spec', 'egress')
+    const out = egress.flatMap((rule) =>
+      listAt(rule, 'ports').map((port) => `${at(port, 'protocol')} ${at(port, 'port')}`),
+    )
+    expect(out).toEqual(['UDP 53', 'TCP 53', 'TCP 443', 'TCP 6443', 'TCP 636'])
     expect(render().some(({ kind }) => kind === 'NetworkPolicy')).toBe(false)
   })
 
@@ -281,6 +307,8 @@ describe.skipIf(!HELM)('what an operator relies on', () => {
     expect(service.metadata.labels).toMatchObject(wanted)
     expect(service.metadata.labels?.[String(at(monitor, 'spec', 'jobLabel'))]).toBe('gmsa-account-provider')
     expect(at(monitor, 'spec', 'endpoints', 0, 'port')).toBe(at(service, 'spec', 'ports', 0, 'name'))
+    // Each pod is scraped by itself.
+    expect(at(service, 'spec', 'clusterIP')).toBe('None')
     expect(monitor.metadata.labels).toMatchObject({ release: 'prometheus' })
     expect(at(only(objects, 'PrometheusRule'), 'spec')).toEqual(
       parse(text('charts/gmsa-account-provider/files/alerts.yaml')),
@@ -318,6 +346,25 @@ describe.skipIf(!HELM)('what an operator relies on', () => {
     expect(
       render({ values: 'deployment' }).some(({ metadata }) => metadata.annotations?.['helm.sh/hook'] === 'post-delete'),
     ).toBe(false)
+  })
+
+  test('helm test runs check with the configuration, the files and the rights of the service', () => {
+    const objects = render({ values: 'linux' })
+    const [service, check] = ['DaemonSet', 'Pod'].map(
+      (kind) => podsOf(objects).find(({ object }) => object.kind === kind)?.spec,
+    )
+    expect(only(objects, 'Pod').metadata.annotations).toMatchObject({ 'helm.sh/hook': 'test' })
+    const [first, ...rest] = listAt(check, 'containers', 0, 'args')
+    expect(first).toBe('check')
+    expect(['run', ...rest]).toEqual(at(service, 'containers', 0, 'args'))
+    for (const path of [
+      ['serviceAccountName'],
+      ['volumes'],
+      ['containers', 0, 'volumeMounts'],
+      ['containers', 0, 'env'],
+    ]) {
+      expect(at(check, ...path)).toEqual(at(service, ...path))
+    }
   })
 
   test('a deployment scales, spreads and survives a drain', () => {
