@@ -121,34 +121,27 @@ function environmentOf({ name, kind, file }: HookOptions['output'], { kvno }: Ch
   }
 }
 
-/** As much of what a failed program wrote is told. */
-const TAIL = 500
-
-/** Runs the program without a shell, and ends it with all that it started when its time is up. */
+/**
+ * Runs the program without a shell, and ends it with all that it started when its time is up. What it writes goes
+ * nowhere: it may read the file, and our log, our own output among it, must not show a key.
+ */
 async function runCommand(
   { command: [program, ...args], timeout }: CommandHook,
   env: NodeJS.ProcessEnv,
 ): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   // In a process group of its own, so that the whole of it can be ended.
-  const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
-  let tail = ''
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8').on('data', (text: string) => {
-      tail = (tail + text).slice(-TAIL)
-    })
-  }
-  const failed = (how: string) => new GmsaError('STORE_UNAVAILABLE', `${program}: ${how}${tail && `: ${tail.trim()}`}`)
+  const child = spawn(program, args, { env, stdio: 'ignore', detached: true })
+  const fail = (how: string) => reject(new GmsaError('STORE_UNAVAILABLE', `${program}: ${how}`))
   // Real time, as the program lives in it.
   const timer = setTimeout(() => {
-    reject(failed(`not done within ${timeout / 1000} s`))
+    fail(`not done within ${timeout / 1000} s`)
     killGroup(child.pid)
-    for (const stream of [child.stdout, child.stderr]) stream.destroy()
   }, timeout)
-  child.on('error', (error: NodeJS.ErrnoException) => reject(failed(`can't be run (${error.code})`)))
-  child.on('close', (code, signal) => {
+  child.on('error', (error: NodeJS.ErrnoException) => fail(`can't be run (${error.code})`))
+  child.on('exit', (code, signal) => {
     if (code === 0) resolve()
-    else reject(failed(code === null ? `ended by ${signal}` : `ended with code ${code}`))
+    else fail(code === null ? `ended by ${signal}` : `ended with code ${code}`)
   })
   await promise.finally(() => clearTimeout(timer))
 }

@@ -264,6 +264,31 @@ describe('agent, running', () => {
         expect(shown).not.toContain(Buffer.from(key.reveal()).toString(form))
     }
   })
+
+  test.each([
+    ['fails', 'exit 3', /ended with code 3$/],
+    ['does not end', 'sleep 1000', /not done within 1 s$/],
+  ])('S1: shows nothing of what a hook that %s has printed, keys among it', async (_what, end, problem) => {
+    const hex = `od -An -v -tx1 "$GMSA_FILE" | tr -d ' \\n'`
+    const script = `${hex} > '${at.path('printed')}'; ${hex}; ${hex} >&2; ${end}`
+    const hook = JSON.stringify({ command: ['sh', '-c', script], timeout: '1s' })
+    const config = await writeConfig(
+      `  web01: { acceptorKeytab: { file: agent/web01, onChange: ${hook} } }`,
+      `${status}\nlog: { level: trace }`,
+    )
+    const running = start(['--config', config])
+    const { status: listening } = await running.line('keeping files')
+    const { problem: told } = await running.line('change could not be told; the file stays')
+    expect(told).toMatch(problem)
+    const page = await fetch(`http://127.0.0.1:${(listening as { port: number }).port}/status`)
+    const shown = [JSON.stringify(running.lines), running.errors.join('\n'), await page.text()].join('\n')
+    const printed = await readFile(at.path('printed'), 'utf8')
+    for (const { key } of await at.keytab('web01')) {
+      const text = Buffer.from(key.reveal()).toString('hex')
+      expect(printed).toContain(text)
+      expect(shown).not.toContain(text)
+    }
+  })
 })
 
 test('the command loads nothing of the service: neither its floors nor its libraries', () => {
