@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import { GmsaError } from '../base/errors.ts'
 import type { Secret } from '../base/secret.ts'
-import { untilAborted } from '../base/until-aborted.ts'
+import { inTime } from '../base/time-limit.ts'
 import { confounderLength, encrypt } from '../crypto/encryption.ts'
 import { kdcRefusal, noCommonEnctype } from './as-errors.ts'
 import {
@@ -92,7 +92,7 @@ const USAGE_TIMESTAMP = 1
  * with hang. An aborted `signal` ends it with its own reason.
  */
 export async function requestTicket(request: TicketRequest): Promise<Ticket> {
-  return inTime(request, async (signal) => {
+  return timed(request, async (signal) => {
     const keys = usableKeys(request.keys)
     let known: Known = { list: await listOf(request, signal), clockSkew: 0 }
     for (let round = 0; round < MAX_ROUNDS; round++) {
@@ -115,25 +115,24 @@ export async function requestTicket(request: TicketRequest): Promise<Ticket> {
  * where no KDC answers.
  */
 export async function readKdcTime(request: TicketRequest): Promise<{ readonly kdc: Kdc; readonly time?: number }> {
-  return inTime(request, async (signal) => {
+  return timed(request, async (signal) => {
     const known = { list: await listOf(request, signal), clockSkew: 0 }
     const { reply, kdc } = await ask(compose(request, usableKeys(request.keys), known), request, known.list, signal)
     return reply.kind === 'error' ? { kdc, time: reply.time } : { kdc }
   })
 }
 
-async function inTime<T>(
-  { client, clock, timeout = TIMEOUT, signal: outer }: TicketRequest,
+/** Runs `task` for as long as the request may take. */
+function timed<T>(
+  { client, clock, timeout = TIMEOUT, signal }: TicketRequest,
   task: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const late = new AbortController()
-  using _timer = clock.after(timeout, () => {
-    const message = `no KDC of ${client.realm} answers within ${timeout} ms`
-    const hint = 'check the addresses and the firewall: port 88, UDP and TCP'
-    late.abort(new GmsaError('STORE_TIMEOUT', message, { reason: 'hang', hint }))
-  })
-  const signal = outer ? AbortSignal.any([late.signal, outer]) : late.signal
-  return await untilAborted(task(signal), signal)
+  const late = () =>
+    new GmsaError('STORE_TIMEOUT', `no KDC of ${client.realm} answers within ${timeout} ms`, {
+      reason: 'hang',
+      hint: 'check the addresses and the firewall: port 88, UDP and TCP',
+    })
+  return inTime({ clock, limit: timeout, late, signal }, task)
 }
 
 async function listOf({ kdcs }: TicketRequest, signal: AbortSignal): Promise<KdcList> {

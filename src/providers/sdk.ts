@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
 import { GmsaError } from '../base/errors.ts'
+import { untilAborted } from '../base/until-aborted.ts'
 import { type Cause, connectionCause } from './connection-causes.ts'
 
 /**
@@ -17,22 +18,6 @@ export async function importSdk<T>(provider: string, packages: readonly string[]
     throw new GmsaError('CONFIG_INVALID', `providers.${provider}: this installation is without ${names}`, {
       hint: `add it with npm install ${names}, or install without --omit=optional`,
     })
-  }
-}
-
-/** `work`, unless the signal ends first: not every step of a library heeds one. */
-export async function untilAborted<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-  signal.throwIfAborted()
-  const { promise: ended, reject } = Promise.withResolvers<never>()
-  const end = () => reject(signal.reason)
-  signal.addEventListener('abort', end, { once: true })
-  try {
-    return await Promise.race([work(), ended])
-  } catch (error) {
-    signal.throwIfAborted()
-    throw error
-  } finally {
-    signal.removeEventListener('abort', end)
   }
 }
 
@@ -107,7 +92,9 @@ export function renewableClients<C, M>(options: ClientsOptions<C, M>): Clients<C
   async function run<T>(held: Held<C>, signal: AbortSignal, work: (client: C) => Promise<T>): Promise<T> {
     held.uses += 1
     try {
-      return await untilAborted(signal, () => work(held.client))
+      signal.throwIfAborted()
+      // Not every step of a library heeds the signal.
+      return await untilAborted(work(held.client), signal)
     } catch (error) {
       if (held === current && remedy(error) === 'renew' && clock.monotonic() - renewedAt >= RENEWAL_PAUSE) {
         renewedAt = clock.monotonic()

@@ -25,3 +25,13 @@ test("a promise that rejects after the abort is nobody's unhandled rejection", a
   reject(new Error('late'))
   await new Promise((resolve) => setImmediate(resolve))
 })
+
+test('a promise that fails because of the abort ends with the reason all the same', async () => {
+  const controller = new AbortController()
+  const { promise, reject } = Promise.withResolvers<never>()
+  // Listens first, so it has failed before the abort is heard of here.
+  controller.signal.addEventListener('abort', () => reject(new Error('AbortError of the library')))
+  const waiting = untilAborted(promise, controller.signal)
+  controller.abort(new Error('enough'))
+  await expect(waiting).rejects.toThrow('enough')
+})

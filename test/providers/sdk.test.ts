@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { causeOf, importSdk, renewableClients, untilAborted } from '../../src/providers/sdk.ts'
+import { causeOf, importSdk, renewableClients } from '../../src/providers/sdk.ts'
 import { failure, rejection } from '../contract/provider-contract.ts'
 import { movableClock } from '../fakes/clock.ts'
 
@@ -46,42 +46,6 @@ describe('a library that is not installed', () => {
   test('is told from one that is broken', async () => {
     expect(await rejection(importSdk('akv', ['x'], () => missing('ERR_INVALID_ARG_TYPE')))).toMatchObject({
       message: 'gone',
-    })
-  })
-})
-
-describe('work under a signal', () => {
-  test('ends with the signal, whatever the work does', async () => {
-    const controller = new AbortController()
-    const reason = new Error('gave up')
-    const waiting = rejection(untilAborted(controller.signal, () => new Promise(() => {})))
-    controller.abort(reason)
-    expect(await waiting).toBe(reason)
-  })
-
-  test('is not begun once the signal has ended', async () => {
-    let begun = false
-    const work = async () => {
-      begun = true
-    }
-    await rejection(untilAborted(AbortSignal.abort(), work))
-    expect(begun).toBe(false)
-  })
-
-  test('fails with the reason of the signal, where that is why it failed', async () => {
-    const controller = new AbortController()
-    const work = async () => {
-      controller.abort(new Error('gave up'))
-      throw new Error('AbortError of the library')
-    }
-    expect(await rejection(untilAborted(controller.signal, work))).toMatchObject({ message: 'gave up' })
-  })
-
-  test('gives what it gives, and its own error', async () => {
-    const { signal } = new AbortController()
-    expect(await untilAborted(signal, async () => 5)).toBe(5)
-    expect(await rejection(untilAborted(signal, () => Promise.reject(new Error('own'))))).toMatchObject({
-      message: 'own',
     })
   })
 })
@@ -193,6 +157,23 @@ describe('a client', () => {
     )
     expect(await waiting).toMatchObject({ message: 'gave up' })
     expect(calls).toBe(1)
+  })
+
+  test('is not waited for by a call that does not heed the signal, and not used once the signal has ended', async () => {
+    const { clients } = makeRig()
+    const controller = new AbortController()
+    const { promise: begun, resolve: begin } = Promise.withResolvers<void>()
+    const waiting = rejection(
+      clients.use(controller.signal, () => {
+        begin()
+        return new Promise(() => {})
+      }),
+    )
+    await begun
+    controller.abort(new Error('gave up'))
+    expect(await waiting).toMatchObject({ message: 'gave up' })
+    const unused = () => expect.unreachable()
+    expect(await rejection(clients.use(controller.signal, unused))).toMatchObject({ message: 'gave up' })
   })
 
   test('is closed with all the others at the end', async () => {

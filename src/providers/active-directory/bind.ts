@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import type { Clock } from '../../base/clock.ts'
-import { GmsaError } from '../../base/errors.ts'
+import { GmsaError, isOutage } from '../../base/errors.ts'
 import type { ImpersonationCredential } from '../../gmsa/material.ts'
 import type { ProviderContext } from '../provider.ts'
 import { decodeCredential } from '../records.ts'
@@ -101,8 +101,7 @@ function passwordFile(
 
 /** Absence or damage of *our* credential must not look like that of the account asked for. */
 function bindError(error: GmsaError, what: string): GmsaError {
-  const outage = error.code === 'STORE_UNAVAILABLE' || error.code === 'STORE_TIMEOUT'
-  return new GmsaError(outage ? error.code : 'STORE_DENIED', `bind: ${what}: ${error.message}`, {
+  return new GmsaError(isOutage(error) ? error.code : 'STORE_DENIED', `bind: ${what}: ${error.message}`, {
     cause: error,
     ...(error.reason === undefined ? {} : { reason: error.reason }),
     ...(error.hint === undefined ? {} : { hint: error.hint }),

@@ -1,5 +1,6 @@
 import type { Clock } from '../../base/clock.ts'
-import { GmsaError } from '../../base/errors.ts'
+import { GmsaError, isOutage } from '../../base/errors.ts'
+import { inTime } from '../../base/time-limit.ts'
 import { directoryError, silentServer } from './causes.ts'
 
 /** What is known of a server: nothing, or that it failed and when it may be asked again. */
@@ -107,7 +108,9 @@ export function failover(options: FailoverOptions): Failover {
   async function askOne<T>(server: string, time: number, attempt: (server: string) => Promise<T>, ask: Ask) {
     const began = clock.monotonic()
     try {
-      const answer = await within(attempt(server), time, ask.signal, clock, () => silentServer(server))
+      const answer = await inTime({ clock, limit: time, late: () => silentServer(server), signal: ask.signal }, () =>
+        attempt(server),
+      )
       answered(server)
       ask.onOutcome?.(server, 'ok')
       return { answer }
@@ -122,7 +125,7 @@ export function failover(options: FailoverOptions): Failover {
       }
       const error = directoryError(thrown, server)
       if (isOurs(error)) throw error
-      const outage = error.code === 'STORE_UNAVAILABLE' || error.code === 'STORE_TIMEOUT'
+      const outage = isOutage(error)
       ask.onOutcome?.(server, outage ? 'failed' : error.code === 'STORE_DENIED' ? 'refused' : 'ok')
       if (outage) {
         fail(server, error, began)
@@ -138,7 +141,7 @@ export function failover(options: FailoverOptions): Failover {
       ask.signal.throwIfAborted()
       const deadline = clock.monotonic() + timeout
       const late = () => new GmsaError('STORE_UNAVAILABLE', 'the DNS does not answer', { reason: 'hang' })
-      const servers = await within(options.servers(), timeout, ask.signal, clock, late)
+      const servers = await inTime({ clock, limit: timeout, late, signal: ask.signal }, () => options.servers())
       const order = orderServers(servers, states, preferred, clock.monotonic())
       const errors: GmsaError[] = []
       for (const [index, server] of order.entries()) {
@@ -150,25 +153,6 @@ export function failover(options: FailoverOptions): Failover {
       }
       throw allFailed(errors)
     },
-  }
-}
-
-/** What `work` comes to, unless the time or the signal ends first; then it goes on unheard. */
-async function within<T>(
-  work: Promise<T>,
-  ms: number,
-  signal: AbortSignal,
-  clock: Clock,
-  late: () => GmsaError,
-): Promise<T> {
-  const { promise: ended, reject } = Promise.withResolvers<never>()
-  const onAbort = () => reject(signal.reason)
-  signal.addEventListener('abort', onAbort, { once: true })
-  using _timer = clock.after(ms, () => reject(late()))
-  try {
-    return await Promise.race([work, ended])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
   }
 }
 

@@ -1,6 +1,7 @@
 import { DURATION_PATTERN, parseDuration } from '../../base/duration.ts'
 import { GmsaError } from '../../base/errors.ts'
 import type { Resolve } from '../../base/srv.ts'
+import { inTime } from '../../base/time-limit.ts'
 import type { ManagedPassword } from '../../gmsa/material.ts'
 import { accountOptionsOf } from '../account-options.ts'
 import { defineProvider } from '../define.ts'
@@ -143,19 +144,12 @@ async function connectAndLogOn(
 ): Promise<Connection> {
   const [ca, shown] = await Promise.all([caFile === undefined ? undefined : readCa(caFile), bind.tls()])
   const connection = openConnection({ ...reach, tls: { ...shown, ...(ca === undefined ? {} : { ca }) } })
-  const controller = new AbortController()
-  const { promise: late, reject } = Promise.withResolvers<never>()
-  using _timer = clock.after(reach.timeout, () => {
-    const error = silentServer(reach.host)
-    reject(error)
-    controller.abort(error)
-  })
-  const logOn = async () => {
+  const logOn = async (signal: AbortSignal) => {
     await connection.secure()
-    await bind.logOn(connection, controller.signal)
+    await bind.logOn(connection, signal)
   }
   try {
-    await Promise.race([logOn(), late])
+    await inTime({ clock, limit: reach.timeout, late: () => silentServer(reach.host) }, logOn)
     return connection
   } catch (error) {
     connection.close()

@@ -1,5 +1,7 @@
 import type { Clock } from '../../base/clock.ts'
 import { GmsaError } from '../../base/errors.ts'
+import { inTime } from '../../base/time-limit.ts'
+import { untilAborted } from '../../base/until-aborted.ts'
 
 export interface Bounds {
   readonly clock: Clock
@@ -11,12 +13,10 @@ export interface Bounds {
 
 type Task<T> = (signal: AbortSignal) => Promise<T>
 
-/** Runs `task` with a signal that ends it after the limit: STORE_UNAVAILABLE then, where the task follows its signal. */
-export async function within<T>({ clock, limit, closed }: Bounds, task: Task<T>): Promise<T> {
-  const controller = new AbortController()
-  const late = new GmsaError('STORE_UNAVAILABLE', `no answer within ${limit} ms`, { reason: 'hang' })
-  using _timer = clock.after(limit, () => controller.abort(late))
-  return await task(closed ? AbortSignal.any([controller.signal, closed]) : controller.signal)
+/** Runs `task` with a signal that ends it after the limit: STORE_UNAVAILABLE then. */
+export function within<T>({ clock, limit, closed }: Bounds, task: Task<T>): Promise<T> {
+  const late = () => new GmsaError('STORE_UNAVAILABLE', `no answer within ${limit} ms`, { reason: 'hang' })
+  return inTime({ clock, limit, late, signal: closed }, task)
 }
 
 /**
@@ -29,18 +29,6 @@ export function shared<T>(bounds: Bounds, task: Task<T>): Task<T> {
     running ??= within(bounds, task).finally(() => {
       running = undefined
     })
-    return unlessEnded(running, signal)
-  }
-}
-
-async function unlessEnded<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise: ended, reject } = Promise.withResolvers<never>()
-  const end = () => reject(signal.reason)
-  if (signal.aborted) end()
-  signal.addEventListener('abort', end, { once: true })
-  try {
-    return await Promise.race([ended, promise])
-  } finally {
-    signal.removeEventListener('abort', end)
+    return untilAborted(running, signal)
   }
 }
