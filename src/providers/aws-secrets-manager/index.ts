@@ -2,10 +2,10 @@ import type { GetSecretValueCommandOutput, SecretsManagerClient } from '@aws-sdk
 import { GmsaError } from '../../base/errors.ts'
 import { defineProvider } from '../define.ts'
 import { checkAddress } from '../http.ts'
+import { readCa } from '../pem-file.ts'
 import type { Account, ProviderContext } from '../provider.ts'
 import { fromRecords, malformed, parseRecordText, type RecordStore, type StoredRecord } from '../records.ts'
 import { importSdk, renewableClients } from '../sdk.ts'
-import { readCa } from '../system-roots.ts'
 import { remedyFor, secretsManagerError } from './causes.ts'
 import { type ClientOptions, makeClient, type Sdk } from './client.ts'
 

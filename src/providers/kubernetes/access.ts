@@ -1,10 +1,10 @@
-import { readFile } from 'node:fs/promises'
 import { isIPv6 } from 'node:net'
 import { basename, delimiter, dirname, join, resolve } from 'node:path'
 import { GmsaError } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
 import { Secret } from '../../base/secret.ts'
 import type { HttpTls } from '../http.ts'
+import { readPem } from '../pem-file.ts'
 import { SecretFiles } from '../secret-files.ts'
 import { type Given, isBearerToken, type KubeContext, type Kubeconfig, readContext } from './kubeconfig.ts'
 
@@ -114,11 +114,7 @@ function openFiles(allowReadable: boolean, log: Log): Files {
     return text
   }
   return {
-    public: (path, hint) =>
-      readFile(path, 'utf8').catch(({ code = 'cannot be read' }: NodeJS.ErrnoException) => {
-        if (code === 'ENOENT') throw missing(path, hint)
-        throw new GmsaError('STORE_UNAVAILABLE', `${path}: ${code}`)
-      }),
+    public: (path, hint) => readPem(path, hint === undefined ? {} : { hint }),
     secret,
     required,
     async token(path, signal, hint) {

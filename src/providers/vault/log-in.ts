@@ -1,7 +1,6 @@
-import { readFile } from 'node:fs/promises'
-import { GmsaError } from '../../base/errors.ts'
 import type { Log } from '../../base/log.ts'
 import type { HttpTls } from '../http.ts'
+import { readCa, readPem } from '../pem-file.ts'
 import type { AuthOptions } from './schema.ts'
 import { secretFile, wordFile } from './secret-file.ts'
 
@@ -44,20 +43,10 @@ export function openTls(ca: string | undefined, auth: AuthOptions, allowReadable
   const readKey = key === undefined ? undefined : secretFile(key, allowReadable, log)
   return async (): Promise<HttpTls> => {
     const [roots, cert, secret] = await Promise.all([
-      ca && readPem(ca, 'ca'),
-      certificate && readPem(certificate, 'auth.certificate'),
+      ca && readCa(ca),
+      certificate && readPem(certificate, { hint: 'auth.certificate names a PEM file that this service can read' }),
       readKey?.(new AbortController().signal),
     ])
     return { ...(roots && { ca: roots }), ...(cert && { cert }), ...(secret && { key: secret }) }
   }
-}
-
-async function readPem(path: string, option: string): Promise<string> {
-  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new GmsaError('STORE_UNAVAILABLE', `${path}: ${error.code ?? 'cannot be read'}`, {
-      cause: error,
-      ...(option === 'ca' && { reason: 'unknown-ca' }),
-      hint: `${option} names a PEM file that this service can read`,
-    })
-  })
 }
