@@ -1,15 +1,5 @@
-import {
-  BASE64_PATTERN,
-  DOMAIN_PATTERN,
-  SAM_ACCOUNT_NAME_PATTERN,
-  SID_PATTERN,
-  SPN_PATTERN,
-  TIME_PATTERN,
-} from '../gmsa/name-patterns.ts'
+import { DOMAIN_PATTERN, SAM_ACCOUNT_NAME_PATTERN, SPN_PATTERN } from '../gmsa/name-patterns.ts'
 import { ENCTYPE_WORDS } from '../kerberos/enctype.ts'
-
-export { accountOptionsOf } from '../gmsa/account-options.ts'
-export { BASE64_PATTERN, DOMAIN_PATTERN, SAM_ACCOUNT_NAME_PATTERN, SID_PATTERN, SPN_PATTERN, TIME_PATTERN }
 
 /** The most days a domain controller takes for msDS-ManagedPasswordInterval. */
 const MAX_INTERVAL_DAYS = 21_350_397

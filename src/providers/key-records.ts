@@ -1,12 +1,13 @@
 import { type GmsaError, toGmsaError } from '../base/errors.ts'
+import { accountOptionsOf } from '../gmsa/account-options.ts'
 import { MAX_BLOB_BYTES, parseManagedPassword } from '../gmsa/managed-password.ts'
 import type { ManagedPassword, StoredKeys } from '../gmsa/material.ts'
+import { DOMAIN_PATTERN, SAM_ACCOUNT_NAME_PATTERN, SPN_PATTERN } from '../gmsa/name-patterns.ts'
 import { ENCTYPES, enctypeName, enctypeOf } from '../kerberos/enctype.ts'
 import type { KerberosKey } from '../kerberos/keys.ts'
 import { type KeytabEntry, parseKeytab } from '../kerberos/keytab.ts'
 import { isSamePrincipal, type Principal } from '../kerberos/principal.ts'
 import { accountSalt } from '../kerberos/salt.ts'
-import { accountOptionsOf, DOMAIN_PATTERN, SAM_ACCOUNT_NAME_PATTERN, SPN_PATTERN } from './account-options.ts'
 import type { Account } from './provider.ts'
 import {
   base64Member,

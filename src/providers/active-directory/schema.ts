@@ -1,6 +1,6 @@
 import type { Static } from 'typebox'
 import { DURATION_PATTERN } from '../../base/duration.ts'
-import { DOMAIN_PATTERN } from '../account-options.ts'
+import { DOMAIN_PATTERN } from '../../gmsa/name-patterns.ts'
 
 const text = (description: string) => ({ type: 'string', minLength: 1, description }) as const
 const path = (description: string) => ({ type: 'string', minLength: 1, format: 'path', description }) as const

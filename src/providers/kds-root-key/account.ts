@@ -1,9 +1,10 @@
 import { GmsaError } from '../../base/errors.ts'
+import { accountOptionsOf } from '../../gmsa/account-options.ts'
 import { parseFileTime } from '../../gmsa/file-time.ts'
 import { type KeyIdentifier, parseKeyIdentifier } from '../../gmsa/key-identifier.ts'
+import { BASE64_PATTERN, SID_PATTERN, TIME_PATTERN } from '../../gmsa/name-patterns.ts'
 import type { OfflineAccount } from '../../gmsa/offline.ts'
 import { parseSid } from '../../gmsa/sid.ts'
-import { accountOptionsOf, BASE64_PATTERN, SID_PATTERN, TIME_PATTERN } from '../account-options.ts'
 import type { AccountProblem } from '../define.ts'
 import type { Account } from '../provider.ts'
 

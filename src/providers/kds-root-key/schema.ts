@@ -1,5 +1,5 @@
 import type { Static } from 'typebox'
-import { BASE64_PATTERN, SID_PATTERN, TIME_PATTERN } from '../account-options.ts'
+import { BASE64_PATTERN, SID_PATTERN, TIME_PATTERN } from '../../gmsa/name-patterns.ts'
 
 const rootKeys = {
   type: 'object',
