@@ -1,7 +1,8 @@
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import { request } from 'node:https'
 import type { Clock } from '../base/clock.ts'
-import { ERRORS, type ErrorCode, GmsaError, type Reason } from '../base/errors.ts'
+import { connectionCause } from '../base/connection-causes.ts'
+import { ERRORS, type ErrorCode, GmsaError } from '../base/errors.ts'
 import { MAX_KEYTAB_BYTES } from '../kerberos/keytab.ts'
 import type { Identity } from './identity.ts'
 
@@ -218,19 +219,6 @@ function refusal(account: string, status: number | undefined, headers: IncomingM
 
 const isErrorCode = (text: string): text is ErrorCode => Object.hasOwn(ERRORS, text)
 
-/** The causes for which somebody has to act, by the codes of Node and OpenSSL. */
-const REASONS: Readonly<Record<string, Reason>> = {
-  ECONNREFUSED: 'refused',
-  ENOTFOUND: 'not-found',
-  CERT_HAS_EXPIRED: 'expired',
-  CERT_NOT_YET_VALID: 'clock',
-  ERR_TLS_CERT_ALTNAME_INVALID: 'name-mismatch',
-  DEPTH_ZERO_SELF_SIGNED_CERT: 'unknown-ca',
-  SELF_SIGNED_CERT_IN_CHAIN: 'unknown-ca',
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'unknown-ca',
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'unknown-ca',
-}
-
 function unreachable({ host }: URL, limit: number, thrown: unknown): GmsaError {
   if (thrown instanceof SilenceError) {
     const seconds = Math.round(limit / 100) / 10
@@ -240,6 +228,6 @@ function unreachable({ host }: URL, limit: number, thrown: unknown): GmsaError {
   // Of several addresses of one name each has its own error.
   const first = error instanceof AggregateError && error.errors[0] instanceof Error ? error.errors[0] : error
   const code = 'code' in first ? String(first.code) : first.message
-  const reason = REASONS[code]
+  const reason = connectionCause(code)?.reason
   return new GmsaError('STORE_UNAVAILABLE', `${host}: ${code}`, { cause: error, ...(reason && { reason }) })
 }

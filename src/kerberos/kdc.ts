@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts'
+import { connectionCause } from '../base/connection-causes.ts'
 import { GmsaError, type Reason } from '../base/errors.ts'
 import { untilAborted } from '../base/until-aborted.ts'
 import { type KdcReply, parseKdcReply } from './as-messages.ts'
@@ -124,24 +125,13 @@ function timer(clock: Clock, ms: number): Disposable & { readonly over: Promise<
   return { over, [Symbol.dispose]: () => waiting[Symbol.dispose]() }
 }
 
-/** What the system's errors mean; anything else is one of an answer's form. */
-const SYSTEM_ERRORS: Readonly<Record<string, readonly [Reason, string]>> = {
-  ECONNREFUSED: ['refused', 'nobody listens there'],
-  ECONNRESET: ['refused', 'it closes the connection'],
-  EPIPE: ['refused', 'it closes the connection'],
-  EHOSTUNREACH: ['refused', 'there is no way to it'],
-  ENETUNREACH: ['refused', 'there is no way to it'],
-  ETIMEDOUT: ['hang', 'it does not answer'],
-  ENOTFOUND: ['not-found', 'its name is not known'],
-  EAI_AGAIN: ['not-found', 'its name can not be looked up now'],
-}
-
+/** What ended an attempt; what is no error of the system is one of an answer's form. */
 function failureOf(error: unknown, { kdc, transport }: Attempt): Failure {
   const where = `${kdcName(kdc)} by ${transport.toUpperCase()}`
   if (error instanceof GmsaError) return { reason: error.reason ?? 'protocol', text: `${where}: ${error.message}` }
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
-  const known = SYSTEM_ERRORS[code]
-  if (known) return { reason: known[0], text: `${where}: ${known[1]}` }
+  const known = connectionCause(code)
+  if (known) return { reason: known.reason, text: `${where}: ${known.meaning}` }
   if (error instanceof RangeError) return { reason: 'protocol', text: `${where}: ${error.message}` }
   return { reason: 'refused', text: `${where}: ${code || 'unknown error'}` }
 }

@@ -1,7 +1,7 @@
 import type { Dispatcher, Pool } from 'undici'
 import type { Clock } from '../base/clock.ts'
+import { connectionCause } from '../base/connection-causes.ts'
 import { GmsaError } from '../base/errors.ts'
-import { connectionCause } from './connection-causes.ts'
 import { systemRoots } from './system-roots.ts'
 
 /** PEM: who is trusted (absent: the system's roots), and what this service shows of itself. */

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
+import { type Cause, connectionCause } from '../base/connection-causes.ts'
 import { GmsaError } from '../base/errors.ts'
 import { untilAborted } from '../base/until-aborted.ts'
-import { type Cause, connectionCause } from './connection-causes.ts'
 
 /**
  * Loads a library that a slim installation is without. Rejects with CONFIG_INVALID that names the packages to add.

@@ -253,7 +253,7 @@ describe('no KDC', () => {
   const kdc = { host: 'dc1.ad.test', port: 88 }
 
   test.each([
-    ['refused', 'ECONNREFUSED', 'nobody listens there'],
+    ['refused', 'ECONNREFUSED', 'it refuses the connection'],
     ['refused', 'EHOSTUNREACH', 'there is no way to it'],
     ['refused', 'ECONNRESET', 'it closes the connection'],
     ['hang', 'ETIMEDOUT', 'it does not answer'],
@@ -270,7 +270,7 @@ describe('no KDC', () => {
     await using fake = await startKdc(() => Buffer.from('nonsense'), { transports: ['udp'] })
     const error = await failure(ask([fake.kdc]), 'STORE_UNAVAILABLE')
     expect(error.reason).toBe('protocol')
-    expect(error.message).toContain(`${kdcName(fake.kdc)} by TCP: nobody listens there`)
+    expect(error.message).toContain(`${kdcName(fake.kdc)} by TCP: it refuses the connection`)
   })
 
   test('is known', async () => {

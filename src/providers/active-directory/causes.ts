@@ -15,8 +15,8 @@ import {
   UnavailableError,
   UnwillingToPerformError,
 } from 'ldapts'
+import { type Cause, CLOSED, connectionCause, SILENT } from '../../base/connection-causes.ts'
 import { type ErrorCode, GmsaError, type Reason } from '../../base/errors.ts'
-import { type Cause, CLOSED, connectionCause, SILENT } from '../connection-causes.ts'
 
 /** What `data XXX` in a refused bind means: the Windows error code in hexadecimal ([MS-ERREF] 2.2). */
 const BIND_CAUSES: Readonly<Record<string, Cause>> = {

@@ -1,6 +1,6 @@
-import type { Reason } from '../base/errors.ts'
+import type { Reason } from './errors.ts'
 
-/** Why no connection to a server of a store came about, or it ended: the reason, the words, and what to do. */
+/** Why no connection to a server came about, or it ended: the reason, the words, and what to do where it is a store's. */
 export interface Cause {
   readonly reason: Reason
   readonly meaning: string
