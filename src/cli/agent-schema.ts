@@ -1,7 +1,7 @@
 import type { Static } from 'typebox'
 import { DURATION_PATTERN } from '../base/duration.ts'
 import { ACCOUNT_NAME_PATTERN } from '../gmsa/account-name.ts'
-import { duration, FILE_MODE_PATTERN, mapping, path, port, SERVER_PATTERN, text } from './config-grammars.ts'
+import { duration, FILE_MODE_PATTERN, LOG, mapping, path, port, SERVER_PATTERN, text } from './config-grammars.ts'
 
 /** Signals by which programs are told to read their files again, or to end. */
 const SIGNALS = ['HUP', 'USR1', 'USR2', 'INT', 'TERM'] as const
@@ -124,16 +124,7 @@ const SECTIONS = {
     default: {},
   },
   textfile: path("A file for the metrics, for node_exporter's textfile collector."),
-  log: {
-    ...mapping('The log on standard output.', {
-      level: {
-        description: 'The least that is logged.',
-        enum: ['error', 'warn', 'info', 'debug', 'trace'],
-        default: 'info',
-      },
-    }),
-    default: {},
-  },
+  log: LOG,
 } as const
 
 const REQUIRED = ['servers', 'tls', 'accounts'] as const

@@ -59,3 +59,14 @@ export const port = (description: string, value: number) =>
   ({ type: 'integer', description, minimum: 0, maximum: 65_535, default: value }) as const
 export const duration = (description: string, value: string) =>
   ({ type: 'string', description, pattern: DURATION_PATTERN, default: value }) as const
+/** The section `log`, of the service and of the agent alike. */
+export const LOG = {
+  ...mapping('The log on standard output.', {
+    level: {
+      description: 'The least that is logged.',
+      enum: ['error', 'warn', 'info', 'debug', 'trace'],
+      default: 'info',
+    },
+  }),
+  default: {},
+} as const

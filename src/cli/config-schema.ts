@@ -8,6 +8,7 @@ import {
   ACCOUNT_PATTERN_PATTERN,
   duration,
   FINGERPRINT_PATTERN,
+  LOG,
   mapping,
   PROVIDER_NAME_PATTERN,
   path,
@@ -153,16 +154,7 @@ const SECTIONS = {
     }),
     default: {},
   },
-  log: {
-    ...mapping('The log on standard output.', {
-      level: {
-        description: 'The least that is logged.',
-        enum: ['error', 'warn', 'info', 'debug', 'trace'],
-        default: 'info',
-      },
-    }),
-    default: {},
-  },
+  log: LOG,
 } as const
 
 const REQUIRED = ['tls', 'providers', 'accounts'] as const

@@ -1,21 +1,14 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { loadConfig } from '../../src/cli/config.ts'
-import { formatProblem } from '../../src/cli/config-problem.ts'
 import { PROVIDER_TYPES } from '../../src/providers/index.ts'
+import { problemsOf as problemsIn } from './problems-of.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'config-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
-/** Line, column, path and message of each problem of a file with these contents. */
-async function problemsOf(text: string | Uint8Array, name = 'gmsa.yaml'): Promise<string[]> {
-  const file = join(folder, name)
-  writeFileSync(file, text)
-  const result = await loadConfig({ file, env: {}, cwd: '/' })
-  return result.ok ? [] : result.problems.map((problem) => formatProblem(problem).replace(`${file}:`, '').trim())
-}
+const problemsOf = (text: string | Uint8Array, name = 'gmsa.yaml') => problemsIn(text, join(folder, name))
 
 /** The least that is valid, in four lines: what is broken starts in line 5. */
 const SOUND = `tls: { certificate: tls.crt, key: tls.key, clientCa: ca.crt }

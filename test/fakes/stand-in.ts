@@ -54,6 +54,8 @@ export interface StandIn extends AsyncDisposable {
   /** Refuses connections, until `start`. */
   stop(): Promise<void>
   start(): Promise<void>
+  /** Ends whatever was set up of these, the new CA apart. */
+  restore(): Promise<void>
 }
 
 const OVERSIZE = 3 * 1024 * 1024
@@ -126,6 +128,12 @@ export async function startStandIn(
     },
     stop,
     start,
+    async restore() {
+      fault = undefined
+      await stop()
+      await show('own')
+      await start()
+    },
     [Symbol.asyncDispose]: stop,
   }
 }

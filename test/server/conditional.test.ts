@@ -3,8 +3,7 @@ import type { ClientRule } from '../../src/broker/policy.ts'
 import { rolloverOf } from '../../src/gmsa/cycle.ts'
 import { type MovableClock, movableClock } from '../fakes/clock.ts'
 import { type FakeDirectory, fakeDirectory } from '../fakes/directory.ts'
-import { CREDENTIAL, memoryStore } from '../fakes/memory-provider.ts'
-
+import { CREDENTIAL, type MemoryStore, memoryStore } from '../fakes/memory-provider.ts'
 import { makePki } from '../fakes/pki.ts'
 import { makeRig, type Reply, type Rig, type RigOptions } from '../fakes/rig.ts'
 import { eventually, put } from './wire.ts'
@@ -28,6 +27,8 @@ interface Setup {
   readonly rig: Rig
   readonly clock: MovableClock
   readonly directory: FakeDirectory
+  /** Holds the account `svc`. */
+  readonly store: MemoryStore
 }
 
 /** The service half an hour before a change, with its clock in our hands. */
@@ -53,7 +54,7 @@ async function setUp(options: RigOptions = {}): Promise<Setup> {
       ...options.config,
     },
   })
-  return { rig, clock, directory }
+  return { rig, clock, directory, store }
 }
 
 /** Sends a request that is to be held; the answer comes later. */
@@ -92,14 +93,8 @@ describe('If-None-Match', () => {
   )
 
   test('a credential has a tag that changes with the password', async () => {
-    const store = memoryStore('memory')
-    store.put('svc', CREDENTIAL)
-    await using rig = (
-      await setUp({
-        providers: new Map([['memory', store.provider]]),
-        config: { accounts: new Map([['svc', { provider: 'memory', options: {} }]]) },
-      })
-    ).rig
+    const { rig, store } = await setUp()
+    await using _rig = rig
     const path = '/v1/accounts/svc/credential'
     const etag = await etagOf(rig, path)
     store.announce()
@@ -168,12 +163,7 @@ describe('Prefer: wait', () => {
   })
 
   test('wakes for a credential that the store announces', async () => {
-    const store = memoryStore('memory')
-    store.put('svc', CREDENTIAL)
-    const { rig } = await setUp({
-      providers: new Map([['memory', store.provider]]),
-      config: { accounts: new Map([['svc', { provider: 'memory', options: {} }]]) },
-    })
+    const { rig, store } = await setUp()
     await using _rig = rig
     const path = '/v1/accounts/svc/credential'
     const answer = held(rig, path, await etagOf(rig, path), 'wait=300')
@@ -186,12 +176,7 @@ describe('Prefer: wait', () => {
   })
 
   test('an account that has gone meanwhile is told so', async () => {
-    const store = memoryStore('memory')
-    store.put('svc', CREDENTIAL)
-    const { rig } = await setUp({
-      providers: new Map([['memory', store.provider]]),
-      config: { accounts: new Map([['svc', { provider: 'memory', options: {} }]]) },
-    })
+    const { rig, store } = await setUp()
     await using _rig = rig
     const path = '/v1/accounts/svc/credential'
     const answer = held(rig, path, await etagOf(rig, path), 'wait=300')

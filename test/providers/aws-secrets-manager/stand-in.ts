@@ -274,10 +274,7 @@ export async function awsFixture(): Promise<AwsFixture> {
     },
     async restore() {
       manager.permitted = true
-      server.fail()
-      await server.stop()
-      await server.show('own')
-      await server.start()
+      await server.restore()
     },
     rotateCa: async () => writeFile(ca, await server.rotateCa()),
     async [Symbol.asyncDispose]() {

@@ -262,10 +262,7 @@ export async function azureFixture(): Promise<AzureFixture> {
     },
     async restore() {
       vault.forbidden = undefined
-      server.fail()
-      await server.stop()
-      await server.show('own')
-      await server.start()
+      await server.restore()
     },
     rotateCa: async () => writeFile(ca, await server.rotateCa()),
     async [Symbol.asyncDispose]() {

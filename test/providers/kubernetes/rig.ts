@@ -143,10 +143,7 @@ function storeOf(server: ApiServer, identity: Identity): Store {
     hang: async () => server.fail('hang'),
     fail: async (how) => outages[how](),
     async restore() {
-      server.fail()
-      await server.stop()
-      await server.show('own')
-      await server.start()
+      await server.restore()
       identity.limit()
     },
   }

@@ -60,9 +60,7 @@ async function vaultFixture(kvVersion: 1 | 2): Promise<OutageFixture> {
     },
     async restore() {
       vault.forbid()
-      server.fail()
-      await server.show('own')
-      await server.start().catch(() => {})
+      await server.restore()
     },
     async rotateCa() {
       await files.write('ca.crt', await server.rotateCa())
