@@ -95,19 +95,18 @@ describe('the real command', () => {
     return { code, ...said }
   }
 
+  /** Runs the agent for this keytab, with a mount that it alone sees. */
+  function runBehind(mount: readonly string[], keytab: string) {
+    const inside = ['mount', ...mount, '&&', 'exec', '"$@"'].join(' ')
+    const command = [process.execPath, ...args('--acceptor-keytab', keytab)]
+    return run('unshare', ['-m', 'sh', '-c', inside, 'sh', ...command])
+  }
+
   test.skipIf(!needs('mounts'))('K13: a mount of the single file is found and said, and the file stays', async () => {
     await writeFile(at.path('outside'), '')
     await writeFile(at.path('keytab'), '')
-    const inside = ['mount', '--bind', at.path('outside'), at.path('keytab'), '&&', 'exec', '"$@"'].join(' ')
-    const { code, stderr } = await run('unshare', [
-      '-m',
-      'sh',
-      '-c',
-      inside,
-      'sh',
-      process.execPath,
-      ...args('--acceptor-keytab', at.path('keytab')),
-    ])
+    const mount = ['--bind', at.path('outside'), at.path('keytab')]
+    const { code, stderr } = await runBehind(mount, at.path('keytab'))
     expect(code).toBe(1)
     expect(stderr).toMatch(/a mount of this single file, which can't be replaced\n.*hint: mount its folder/)
     expect((await stat(at.path('outside'))).size).toBe(0)
@@ -117,16 +116,8 @@ describe('the real command', () => {
     'K13: a read-only volume, as of a Kubernetes Secret, is said at the start',
     async () => {
       await mkdir(at.path('volume'))
-      const inside = ['mount', '-t', 'tmpfs', '-o', 'ro', 'tmpfs', at.path('volume'), '&&', 'exec', '"$@"'].join(' ')
-      const { code, stderr } = await run('unshare', [
-        '-m',
-        'sh',
-        '-c',
-        inside,
-        'sh',
-        process.execPath,
-        ...args('--acceptor-keytab', at.path('volume/keytab')),
-      ])
+      const mount = ['-t', 'tmpfs', '-o', 'ro', 'tmpfs', at.path('volume')]
+      const { code, stderr } = await runBehind(mount, at.path('volume/keytab'))
       expect(code).toBe(1)
       expect(stderr).toMatch(/can't be written \(EROFS\)\n.*hint: .*emptyDir/)
     },

@@ -3,13 +3,13 @@ import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import type { SecretsManagerClient } from '@aws-sdk/client-secrets-manager'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
-import { motoServer } from '../../scripts/setup-python.ts'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { awsSecretsManager } from '../../src/providers/aws-secrets-manager/index.ts'
 import type { Provider } from '../../src/providers/provider.ts'
 import { failure, type ProviderFixture, providerContract } from '../contract/provider-contract.ts'
-import { needs } from '../lab/skip.ts'
+import { freePort } from '../lab/free-port.ts'
+import { needs, program } from '../lab/skip.ts'
 import { stubAwsEnvironment } from '../providers/aws-secrets-manager/stand-in.ts'
 
 const REGION = 'eu-west-1'
@@ -17,18 +17,11 @@ const REGION = 'eu-west-1'
 let moto: ChildProcess
 let motoPort = 0
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
 async function startMoto(): Promise<void> {
   motoPort = await freePort()
-  moto = spawn(motoServer, ['-H', '127.0.0.1', '-p', String(motoPort)], { stdio: 'ignore' })
+  moto = spawn(program('moto_server') ?? 'moto_server', ['-H', '127.0.0.1', '-p', String(motoPort)], {
+    stdio: 'ignore',
+  })
   await vi.waitFor(() => reset(), { timeout: 60_000, interval: 200 })
 }
 

@@ -46,10 +46,10 @@ const programs: Record<Tool, readonly string[]> = {
 
 const ownFolders = [helmFolder, ...[openBao, motoServer].map(dirname)]
 
-/** The file of a program on PATH, in the system's own folders, or where the set-up puts what it builds, or undefined. */
+/** The file of a program where the set-up puts what it builds, on PATH, in the system's own folders, or undefined. */
 export function program(name: string): string | undefined {
   const path = (process.env['PATH'] ?? '').split(delimiter)
-  const folders = [...path, '/usr/sbin', '/usr/bin', '/sbin', '/bin', ...ownFolders]
+  const folders = [...ownFolders, ...path, '/usr/sbin', '/usr/bin', '/sbin', '/bin']
   return folders.map((folder) => join(folder, name)).find((file) => existsSync(file))
 }
 
