@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import fastify, { type FastifyInstance, type FastifyReply } from 'fastify'
 import { GmsaError } from '../base/errors.ts'
+import { repeatsHost } from './guard.ts'
 import type { Metrics } from './metrics.ts'
 import type { ReadyCheck } from './ready-checks.ts'
 import { isLoopback, isOwnHost, renderStatus, type Status } from './status-page.ts'
@@ -61,6 +62,10 @@ function buildAdmin(options: AdminOptions): FastifyInstance {
     exposeHeadRoutes: false,
     return503OnClosing: false,
     frameworkErrors: (_error, _request, reply) => void answerBare(reply, 400),
+  })
+  app.addHook('onRequest', (request, reply, next) => {
+    if (repeatsHost(request.raw)) answerBare(reply, 400)
+    else next()
   })
   app.get('/livez', (_request, reply) => reply.type('text/plain').send('ok\n'))
   for (const url of ['/readyz', '/healthz']) {

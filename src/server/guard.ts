@@ -41,6 +41,12 @@ export function guard(request: FastifyRequest, reply: FastifyReply, peers: Peers
   return fault === undefined
 }
 
+/** Whether there is more than one Host: node shows the first of them, and RFC 9112 3.2 wants 400. */
+export function repeatsHost({ rawHeaders }: IncomingMessage): boolean {
+  const isHost = (text: string, index: number) => index % 2 === 0 && text.toLowerCase() === 'host'
+  return rawHeaders.findIndex(isHost) !== rawHeaders.findLastIndex(isHost)
+}
+
 /** No route of this listener reads a body, so none is waited for. */
 function faultOf(request: IncomingMessage): GmsaError | undefined {
   const { headers, httpVersion } = request
@@ -48,6 +54,7 @@ function faultOf(request: IncomingMessage): GmsaError | undefined {
     if (request.method === 'GET') return new GmsaError('REQUEST_TOO_LARGE', 'a body where none belongs')
   }
   if (httpVersion === '1.1' && headers.host === undefined) return new GmsaError('REQUEST_INVALID', 'no Host header')
+  if (repeatsHost(request)) return new GmsaError('REQUEST_INVALID', 'more than one Host header')
   if (headers.expect !== undefined && headers.expect.toLowerCase() !== '100-continue') {
     return new GmsaError('REQUEST_INVALID', 'unknown expectation', { status: 417 })
   }

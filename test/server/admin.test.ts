@@ -1,5 +1,7 @@
 import { spawnSync } from 'node:child_process'
+import { connect } from 'node:net'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { describe, expect, test } from 'vitest'
 import { GmsaError } from '../../src/base/errors.ts'
 import { isLoopback, renderStatus } from '../../src/server/status-page.ts'
@@ -56,6 +58,13 @@ describe('the status page', () => {
 })
 
 describe('the admin listener', () => {
+  test.each(['/', '/livez', '/nothing'])('refuses a second Host for %s', async (path) => {
+    await using rig = await readyRig()
+    const socket = connect(rig.service.admin)
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n`)
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 400 .*\r\ncontent-length: 0\r\n.*\r\n\r\n$/is)
+  })
+
   test('answers /livez, /readyz and /healthz in plain text', async () => {
     await using rig = await readyRig()
     for (const path of ['/livez', '/readyz', '/healthz']) {

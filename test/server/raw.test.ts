@@ -55,6 +55,8 @@ describe('what is no request for a credential', () => {
     ['bad percent-encoding under /v1/', get('/v1/accounts/%zz/credential'), 400, 'REQUEST_INVALID'],
     ['another method', `PROPFIND /provider HTTP/1.1\r\n${HOST}object: test-secret\r\n\r\n`, 404, 'ROUTE_NOT_FOUND'],
     ['a missing Host', 'GET /provider HTTP/1.1\r\nobject: test-secret\r\n\r\n', 400, 'REQUEST_INVALID'],
+    ['a second Host', provider('test-secret', HOST), 400, 'REQUEST_INVALID'],
+    ['a second Host, of another name', provider('test-secret', 'hOST: other\r\n'), 400, 'REQUEST_INVALID'],
     ['a bad Expect', provider('test-secret', 'Expect: a-miracle\r\n'), 417, 'REQUEST_INVALID'],
     ['a small body', `${provider('test-secret', 'Content-Length: 3\r\n')}abc`, 413, 'REQUEST_TOO_LARGE'],
     [
