@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { createSecureContext, type SecureContextOptions } from 'node:tls'
 import type { Clock } from '../base/clock.ts'
 import { GmsaError, toGmsaError } from '../base/errors.ts'
+import { faultOf } from '../base/fault.ts'
 import type { Log } from '../base/log.ts'
 import { watchFiles } from '../base/watch.ts'
 import type { RevokedSerials, Trust } from './trust.ts'
@@ -118,7 +119,7 @@ export async function openTls(options: TlsOptions): Promise<TlsStore> {
     running ??= (async () => {
       while (again) {
         again = false
-        await lookOnce().catch((error) => log.error({ err: error }, 'TLS reload failed'))
+        await lookOnce().catch((error) => log.error({ fault: faultOf(error) }, 'TLS reload failed'))
       }
       running = undefined
     })()

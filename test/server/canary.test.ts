@@ -183,11 +183,13 @@ describe('a secret', () => {
     )
   })
 
-  test('in a store that throws it is not sent, and not counted', async () => {
+  test('in what a store throws is not sent, not counted and not logged; where it was thrown is', async () => {
+    const { log, written } = pinoLog()
     const store = makeStore(async () => {
-      throw new Error(`unexpected token in ${CANARY.thrown}`)
+      const cause = Object.assign(new Error(`cut off:\n    at ${CANARY.thrown}`), { body: CANARY.thrown })
+      throw new SyntaxError(`unexpected token in ${CANARY.thrown}`, { cause })
     })
-    await using rig = await makeCanaryRig({ providers: new Map([['local', store]]) })
+    await using rig = await makeCanaryRig({ log, providers: new Map([['local', store]]) })
     for (const path of ['/provider', '/v1/accounts/good/credential']) {
       const reply = await rig.get(path, { headers: { object: 'good' } })
       expect(reply.status).toBe(500)
@@ -195,6 +197,10 @@ describe('a secret', () => {
     }
     expectClean('the metrics', (await rig.admin('/metrics')).body)
     expectClean('the probes', (await rig.admin('/readyz?verbose')).body)
+    expectClean('the log', written.join(''))
+    const { fault } = JSON.parse(written.find((line) => line.includes('"unexpected error"')) ?? '{}')
+    expect(fault).toMatchObject({ type: 'SyntaxError', cause: { type: 'Error' } })
+    expect(fault.stack[0]).toContain('canary.test.ts')
   })
 })
 
