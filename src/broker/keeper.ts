@@ -261,7 +261,8 @@ export class Keeper implements Disposable {
       const confirmed = doubt?.value === kvno.value && clock.monotonic() - doubt.since >= CONFIRMED_AFTER
       return { ...kvno, ...(confirmed && { confirmed }) }
     }
-    // The configured one is that of the password it was configured with, not of every later one.
+    // The configured one is that of the password it was configured with, not of every later one. Nothing in a record
+    // tells which that was: after a start it is taken for the first one read.
     if (options.kvno === undefined || this.#generations.some((each) => each.kvno)) return undefined
     return { value: options.kvno, readAt: receivedAt }
   }
