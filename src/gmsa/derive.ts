@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { GmsaError } from '../base/errors.ts'
+import { makeGate } from '../base/gate.ts'
 import { Secret } from '../base/secret.ts'
 import { aesSha1StringToKey, aesSha2StringToKey, ntHash } from '../crypto/string-to-key.ts'
 import type { Enctype, EnctypeNumber } from '../kerberos/enctype.ts'
@@ -109,22 +110,4 @@ function unusable(kvnoUnknown: boolean): GmsaError {
   return kvnoUnknown
     ? new GmsaError('KVNO_UNKNOWN', 'the kvno of the password in force is not known')
     : new GmsaError('STORE_UNAVAILABLE', 'what is known of the password is too old to hand out keys of it')
-}
-
-/** Lets so many tasks run at a time; the others wait in line. */
-function makeGate(width: number): <T>(task: () => Promise<T>) => Promise<T> {
-  const waiting: (() => void)[] = []
-  let running = 0
-  return async (task) => {
-    if (running >= width) await new Promise<void>((resolve) => waiting.push(resolve))
-    else running += 1
-    try {
-      return await task()
-    } finally {
-      // The place goes straight to the next in line, so that nobody can slip in between.
-      const next = waiting.shift()
-      if (next) next()
-      else running -= 1
-    }
-  }
 }

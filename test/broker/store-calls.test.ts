@@ -2,6 +2,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { type ErrorCode, GmsaError, type GmsaErrorOptions } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { makeBreaker } from '../../src/broker/breaker.ts'
+import { pause } from '../../src/broker/deadline.ts'
 import { StoreCalls } from '../../src/broker/store-calls.ts'
 import { makeThrottle } from '../../src/broker/throttle.ts'
 import { failure, rejection } from '../contract/provider-contract.ts'
@@ -45,6 +46,7 @@ function rig() {
   }
   return {
     clock,
+    calls,
     breaker,
     note,
     onAttempt,
@@ -187,6 +189,67 @@ describe('while the store is left alone', () => {
     await rejection(make())
     await clock.advance(999)
     expect(asked).toHaveLength(1)
+  })
+})
+
+describe('a burst of reads', () => {
+  const burst = (length: number, make: (record: string) => Promise<string>) =>
+    Array.from({ length }, (_, index) => make(String(index)).catch((error: GmsaError) => error.code))
+
+  test('reaches the store thirty-two at a time, and each in its turn', async () => {
+    const { clock, calls, onAttempt } = rig()
+    let running = 0
+    let most = 0
+    const read = async () => {
+      most = Math.max(most, ++running)
+      await pause(100, clock)
+      running -= 1
+      return 'value'
+    }
+    const values = burst(100, (record) => calls.make({ provider: 'vault', record, read }))
+    await clock.advance(350)
+    expect(onAttempt).toHaveBeenCalledTimes(96)
+    await clock.advance(50)
+    expect(new Set(await Promise.all(values))).toEqual(new Set(['value']))
+    expect(most).toBe(32)
+    // The wait is not the store's.
+    expect(onAttempt.mock.calls.at(-1)?.[1]).toBe(0.1)
+    expect(clock.pending).toBe(0)
+  })
+
+  test('holds up no other store', async () => {
+    const { calls, make, does } = rig()
+    does('hang')
+    void burst(40, make)
+    expect(await calls.make({ provider: 'other', record: 'one', read: async () => 'value' })).toBe('value')
+  })
+
+  test('is answered for at the deadline, and whoever got no turn says nothing against the store', async () => {
+    const { clock, calls, onAttempt, note } = rig()
+    let asked = 0
+    const read = async () => {
+      asked += 1
+      await pause(3_000, clock)
+      return 'value'
+    }
+    const outcomes = burst(100, (record) => calls.make({ provider: 'vault', record, read }))
+    await clock.advance(TIMEOUT)
+    const counts = Map.groupBy(await Promise.all(outcomes), (each) => each)
+    expect(counts.get('value')).toHaveLength(32)
+    expect([...counts.keys()].toSorted()).toEqual(['STORE_TIMEOUT', 'STORE_UNAVAILABLE', 'value'])
+    expect(asked).toBeLessThan(100)
+    expect(onAttempt).toHaveBeenCalledTimes(asked)
+    expect(note).toHaveBeenCalledTimes(asked)
+  })
+
+  test('does not go on once those before it have found the store out', async () => {
+    const { clock, make, does, asked } = rig()
+    does(HUNG)
+    const codes = new Set(await Promise.all(burst(100, make)))
+    expect(codes).toEqual(new Set(['STORE_UNAVAILABLE']))
+    // The next ones were on their way when the third failure was counted.
+    expect(asked.length).toBeLessThanOrEqual(64)
+    expect(clock.pending).toBe(0)
   })
 })
 
