@@ -31,7 +31,9 @@ export function parseLdif(text: string): LdifEntry[] {
     if (mark === undefined || mark === '<') throw new RangeError(`line ${number} is not LDIF`)
     if (mark === ':' && !BASE64.test(value)) throw new RangeError(`line ${number} is not base64`)
     const key = name.toLowerCase()
-    attributes.set(key, [...(attributes.get(key) ?? []), Buffer.from(value, mark === ':' ? 'base64' : 'utf8')])
+    const values = attributes.get(key) ?? []
+    values.push(Buffer.from(value, mark === ':' ? 'base64' : 'utf8'))
+    attributes.set(key, values)
   }
   close()
   return entries
