@@ -163,9 +163,16 @@ describe('a credential cache', () => {
     ['a time offset of four bytes', withHeader('000800010004fffffffe')],
     ['a principal of more parts than fit', Buffer.concat([sample.subarray(0, 20), Buffer.from('ffffffff', 'hex')])],
     ['text', Buffer.from('FILE:/tmp/krb5cc_0')],
-    ['4 MiB and a byte', Buffer.concat([sample, Buffer.alloc(MAX_CCACHE_BYTES)])],
+    // Name type 1, no component, and the realm 0xff.
+    ['a principal that is not UTF-8', Buffer.from('05040000' + '00000001' + '00000000' + '00000001ff', 'hex')],
   ])('%s is none', (_what, file) => {
     expect(() => parseCcache(file)).toThrow(malformed)
+  })
+
+  test('4 MiB and more are not even looked at', () => {
+    const long = Buffer.alloc(MAX_CCACHE_BYTES + 1)
+    expect(() => parseCcache(long)).toThrow(/more than 4 MiB/)
+    expect(() => parseCcache(long.subarray(1))).toThrow(/version/)
   })
 
   test('a session key of a length its enctype does not have is refused, read or written', () => {

@@ -220,6 +220,10 @@ describe('root keys as tools print them', () => {
 })
 
 describe('LDIF', () => {
+  test('needs no line break at its end', () => {
+    expect(parseLdif('dn: CN=a\n\ndn: CN=b').map(({ dn }) => dn)).toEqual(['CN=a', 'CN=b'])
+  })
+
   test('is taken line by line, folded ones together, several values in their order', () => {
     const text =
       '# one\n of two\nversion: 1\n\ndn: CN=a,\n DC=b\nCN;lang-en: x\ncn:: w6Q=\nempty:\n\ndn:: Q049w6Q=\nx:  y \n'
@@ -233,7 +237,7 @@ describe('LDIF', () => {
     expect(second).toEqual({ dn: 'CN=ä', values: { dn: ['CN=ä'], x: ['y '] } })
   })
 
-  // What takes time for each pair of lines would take minutes here, and the runner ends that.
+  // What takes time for each pair of lines takes minutes here, which is longer than a test may.
   test.each([
     ['one folded value', `x:: ${'QUJD\n '.repeat(200_000)}\n`],
     ['comments', '# c\n'.repeat(250_000)],
