@@ -1,7 +1,3 @@
-import { createSign, generateKeyPairSync } from 'node:crypto'
-import { once } from 'node:events'
-import { createServer, type IncomingMessage } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { setTimeout } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
@@ -13,6 +9,7 @@ import { runCli } from '../fakes/cli.ts'
 import { makeCa, makePki, writePki } from '../fakes/pki.ts'
 import { type OpenBao, startOpenBao } from '../lab/openbao.ts'
 import { needs } from '../lab/skip.ts'
+import { makeIssuer, serviceAccount, startTokenReview } from '../lab/token-issuer.ts'
 import { GOOD, logTo, makeSecretFolder, type SecretFolder } from '../providers/vault/rig.ts'
 
 describe.skipIf(!needs('openbao'))('a real OpenBao', () => {
@@ -354,56 +351,3 @@ describe.skipIf(!needs('openbao'))('a real OpenBao', () => {
     })
   })
 })
-
-/** Signs JWTs that last five minutes, and shows the key to verify them with. */
-function makeIssuer() {
-  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
-  const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
-  return {
-    publicKey: publicKey.export({ type: 'spki', format: 'pem' }).toString(),
-    sign(claims: object): string {
-      const now = Math.floor(Date.now() / 1000)
-      const text = `${encode({ alg: 'RS256', typ: 'JWT' })}.${encode({ iss: 'test', iat: now, exp: now + 300, ...claims })}`
-      return `${text}.${createSign('RSA-SHA256').update(text).sign(privateKey, 'base64url')}`
-    },
-  }
-}
-
-/** The claims of a projected service account token that OpenBao looks at before it asks the API server. */
-function serviceAccount(namespace: string, name: string) {
-  const uid = '5ca1ab1e'
-  return {
-    sub: `system:serviceaccount:${namespace}:${name}`,
-    aud: ['bao'],
-    'kubernetes.io': { namespace, serviceaccount: { name, uid } },
-  }
-}
-
-/** As much of a Kubernetes API server as reviews tokens: it believes every one but those with a claim `unknown`. */
-async function startTokenReview() {
-  const seen: string[] = []
-  const review = async (request: IncomingMessage) => {
-    seen.push(`${request.method} ${request.url}`)
-    let body = ''
-    for await (const chunk of request) body += chunk
-    const { token } = JSON.parse(body).spec
-    const { sub, unknown } = JSON.parse(Buffer.from(token.split('.')[1], 'base64url').toString())
-    const user = { username: sub, uid: '5ca1ab1e', groups: ['system:serviceaccounts'] }
-    const status = unknown ? { authenticated: false } : { authenticated: true, user, audiences: ['bao'] }
-    return JSON.stringify({ apiVersion: 'authentication.k8s.io/v1', kind: 'TokenReview', status })
-  }
-  const server = createServer((request, response) => {
-    response.writeHead(201, { 'content-type': 'application/json' })
-    void review(request).then((answer) => response.end(answer))
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  return {
-    seen,
-    address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections()
-      server.close()
-    },
-  }
-}
