@@ -247,6 +247,20 @@ describe('after a change was announced', () => {
     expect(load).toHaveBeenCalledTimes(1)
   })
 
+  test('a read that began before and ends first leaves the later one to be joined', async () => {
+    const { cache, get, load } = rig()
+    const [first, second] = [heldLoad(), heldLoad()]
+    const before = cache.get('key', true, first.load)
+    cache.invalidate()
+    const later = cache.get('key', true, second.load)
+    first.resolve('old')
+    await before
+    const joined = get()
+    second.resolve('new')
+    expect(await Promise.all([later, joined])).toEqual([{ value: 'new' }, { value: 'new' }])
+    expect(load).not.toHaveBeenCalled()
+  })
+
   test('a read that began before and ends first does not make the entry fresh', async () => {
     const { cache, get, load } = rig()
     const held = heldLoad()
@@ -292,7 +306,10 @@ describe('after a change was announced', () => {
     await get()
     held.reject('STORE_DENIED')
     await before
+    store({ code: 'STORE_UNAVAILABLE' })
     expect(await get()).toEqual({ value: 'second' })
+    await clock.advance(MAX_AGE)
+    expect(await get()).toEqual({ value: 'second', staleFor: MAX_AGE })
   })
 })
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { GmsaError } from '../../src/base/errors.ts'
 import type { KdsRootKeys } from '../../src/gmsa/material.ts'
 import { parseLdif } from '../../src/providers/ldif.ts'
@@ -99,6 +99,7 @@ describe('root keys in our own form', () => {
     ['data as a list', { ...FIRST, data: [1, 2, 3] }, 'data: expected base64'],
     ['a time without zone', { ...FIRST, createTime: '2026-11-23T20:00:00' }, 'createTime: expected a time'],
     ['a negative time', { ...FIRST, useStartTime: -1 }, 'useStartTime: expected a time'],
+    ['half a tick', { ...FIRST, useStartTime: 0.5 }, 'useStartTime: expected a time'],
     ['no object', 'kanari', 'expected an object'],
   ])('are refused with %s, and the error says which key and what, but quotes nothing', (_, entry, problem) => {
     const error = refusal(() => parse(JSON.stringify({ rootKeys: [OWN[1], entry] })))
@@ -106,6 +107,14 @@ describe('root keys in our own form', () => {
     expect(error.message).toContain('roots: [1]: ')
     expect(error.message).toContain(problem)
     for (const secret of [FIRST.data.slice(0, 20), 'kanari', 'a2FuYXJp']) expect(printed(error)).not.toContain(secret)
+  })
+
+  test('are overwritten where they were decoded, in a pool that others share', () => {
+    const decode = vi.spyOn(Buffer, 'from')
+    parse(JSON.stringify([FIRST]))
+    const decoded = decode.mock.results.filter((_, index) => decode.mock.calls[index]?.[0] === FIRST.data)
+    decode.mockRestore()
+    expect(decoded.map(({ value }) => new Set(value))).toEqual([new Set([0])])
   })
 
   test.each([
