@@ -277,7 +277,7 @@ export function valuesSchema(): unknown {
   })
 }
 
-/** Helm reads patterns as Go does, which knows no look-ahead and no \\u: both are said in another way. */
+/** Helm reads patterns as Go does, which knows no look-ahead and no \u: both are said in another way. */
 function portable(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(portable)
   if (typeof schema !== 'object' || schema === null) return schema
