@@ -8,7 +8,7 @@ import { MANIFESTS, manifestText } from '../../scripts/manifests.ts'
 import { makePki, writePki } from '../fakes/pki.ts'
 import { files, text } from '../house/source.ts'
 import { needs } from '../lab/skip.ts'
-import { at, CHART, listAt, only, parseObjects, render, template } from './helm.ts'
+import { at, CHART, listAt, only, parseObjects, template } from './helm.ts'
 import { problemsOf } from './kubernetes.ts'
 import { startMounted } from './mounted.ts'
 
@@ -92,7 +92,14 @@ describe('the compose file', () => {
     expect(service.image).toBe(`gmsa-account-provider:${manifest.version}`)
     expect(service).toMatchObject({ user: '65532:65532', read_only: true, cap_drop: ['ALL'] })
     for (const port of service.ports) expect(port).toMatch(/^127\.0\.0\.1:/)
-    const container = at(only(render({ values: 'linux' }), 'DaemonSet'), 'spec', 'template', 'spec', 'containers', 0)
+    const container = at(
+      only(parseObjects(text('deploy/kubernetes/linux.yaml')), 'DaemonSet'),
+      'spec',
+      'template',
+      'spec',
+      'containers',
+      0,
+    )
     expect(service.mem_limit).toBe(
       String(at(container, 'resources', 'limits', 'memory'))
         .toLowerCase()
