@@ -113,6 +113,10 @@ const CERTIFICATES = group('Certificates of the service.', {
       usages: unused({ type: 'array' }),
     }),
   }),
+  allowUnconstrainedCa: flag(
+    'Windows mode: let nodes trust a CA without critical name constraints. Whoever has its key can then pass for every server to every program of the node.',
+    false,
+  ),
   caSecretName: secretName('the CA that clients are verified against: ca.crt', '-ca'),
   serverSecretName: secretName("the service's certificate: tls.crt, tls.key", '-server'),
   clientSecretName: secretName("the plug-in's certificate: tls.crt, tls.key", '-client'),

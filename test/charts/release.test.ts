@@ -230,22 +230,6 @@ describe.skipIf(!HELM)('what an operator relies on', () => {
     expect(namesIn('deployment-clients')).toContain('gmsa.contoso.com')
   })
 
-  test('nodes are made to trust the CA of their release, and to forget it after', () => {
-    const objects = render()
-    const [trust] = listAt(podsOf(objects)[0]?.spec, 'initContainers')
-    const [forget] = listAt(only(objects, 'DaemonSet', '-cleanup'), 'spec', 'template', 'spec', 'initContainers')
-    const [mount] = listAt(trust, 'volumeMounts')
-    for (const container of [trust, forget]) {
-      expect(at(container, 'command', 0)).toBe('powershell.exe')
-      expect(at(container, 'command', 4)).toContain("$folder = '/var/lib/rancher/gmsa/contoso-ad-contoso-ccg'\n")
-      // Kubernetes would take it for a variable of its own.
-      expect(at(container, 'command', 4)).not.toMatch(/\$\(/)
-    }
-    expect(at(trust, 'command', 4)).toContain(`X509Certificate2 '${at(mount, 'mountPath')}/ca.crt'`)
-    expect(at(forget, 'command', 4)).toContain('$ca = $null')
-    expect(at(podsOf(render({ values: 'linux' }))[0]?.spec, 'initContainers')).toBeUndefined()
-  })
-
   test('whatever a cluster asks for besides is handed on', () => {
     const objects = render({ values: 'linux-files' })
     const { template: pod, spec } = podsOf(objects)[0] ?? {}
