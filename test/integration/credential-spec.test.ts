@@ -4,6 +4,8 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { runCli } from '../fakes/cli.ts'
+import { commandsOf } from '../house/markdown.ts'
+import { text } from '../house/source.ts'
 import { type Domain, startDomain } from '../lab/domain.ts'
 import { needs } from '../lab/skip.ts'
 
@@ -131,6 +133,15 @@ describe.skipIf(!needs('samba', 'krb5', 'ldap-utils'))('credential specs of a re
     await writeFile(file, (await readFile(file, 'utf8')).replace(/Sid: (\S+)\d/, 'Sid: $1'))
     const other = await runCli(['doctor', 'web01', '--config', config, '--credspec', file])
     expect(other.stdout).toMatch(/^failed +credential spec +DomainJoinConfig\.Sid the directory says S-1-5-21-/m)
+  })
+
+  test('are written and judged by the commands of their page', async () => {
+    const page = commandsOf(text('docs/credential-specs.md'), ['gmsa-account-provider'])
+    await writeFile(join(folder, 'config.yaml'), await readFile(config))
+    expect(page.map(({ words }) => words[1])).toEqual(['credspec', 'credspec', 'check'])
+    for (const { words } of page) {
+      expect(await runCli(words.slice(1), { cwd: folder })).toMatchObject({ code: 0, stderr: '' })
+    }
   })
 
   test.each([
