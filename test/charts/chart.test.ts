@@ -166,6 +166,8 @@ describe.skipIf(!HELM)('values that can be no good', () => {
     ['credentialSpecs.webapp01.gmsa=webapp01', /domain.dnsName is needed/],
     ['securityContext.windowsOptions.hostProcess=false', /hostProcess/],
     ['secretNames={*}', /secretNames/],
+    // A form of Rancher's user interface asks for it. It does not belong into values, and is not quoted.
+    ['secret.password=Kanari', /^(?!.*Kanari).*additional properties 'secret' not allowed/s],
   ])('%s is refused', (setting, reason) => {
     const { code, said } = template({ args: ['--set', setting.replace(/^(domain.guid=){(.*)}$/, '$1\\{$2\\}')] })
     expect(said).toMatch(reason)

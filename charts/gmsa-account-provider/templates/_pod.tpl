@@ -5,7 +5,7 @@
 {{- $windows := eq $values.mode "windows" -}}
 {{- $secrets := include "gmsa.certificateSecrets" $root | fromJson -}}
 {{- $mount := "/etc/gmsa-account-provider" -}}
-serviceAccountName: {{ include "gmsa.serviceAccount" $root }}
+serviceAccountName: {{ include "gmsa.serviceAccount" $root | toYaml }}
 automountServiceAccountToken: {{ include "gmsa.needsToken" $root }}
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
@@ -29,7 +29,7 @@ initContainers:
   {{- if not $values.certificates.allowUnconstrainedCa }}
   # The node takes the word of this CA for every server, unless its certificate says for which.
   - name: judge-ca
-    image: {{ include "gmsa.image" $root }}
+    image: {{ include "gmsa.image" $root | toYaml }}
     imagePullPolicy: {{ include "gmsa.pullPolicy" $root }}
     args: [check, --node-ca, {{ $ca }}]
     resources:
@@ -38,7 +38,7 @@ initContainers:
       - { name: ca, mountPath: {{ $mount }}/tls/ca, readOnly: true }
   {{- end }}
   - name: trust-ca
-    image: {{ include "gmsa.image" $root }}
+    image: {{ include "gmsa.image" $root | toYaml }}
     imagePullPolicy: {{ include "gmsa.pullPolicy" $root }}
     command:
       {{- include "gmsa.trustCa" (list $root $ca) | nindent 6 }}
@@ -49,7 +49,7 @@ initContainers:
 {{- end }}
 containers:
   - name: gmsa-account-provider
-    image: {{ include "gmsa.image" $root }}
+    image: {{ include "gmsa.image" $root | toYaml }}
     imagePullPolicy: {{ include "gmsa.pullPolicy" $root }}
     args:
       {{- toYaml .args | nindent 6 }}
@@ -100,11 +100,11 @@ containers:
       {{- end }}
 volumes:
   - name: config
-    configMap: { name: {{ include "gmsa.fullname" $root }} }
+    configMap: { name: {{ include "gmsa.fullname" $root | toYaml }} }
   {{- range $folder, $secret := $secrets }}
   - name: {{ $folder }}
     secret:
-      secretName: {{ $secret }}
+      secretName: {{ $secret | toYaml }}
       defaultMode: 0440
       {{- if eq $folder "ca" }}
       # The private key of the CA stays out of the pod.
@@ -131,7 +131,7 @@ tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | toYaml }}
 {{- end }}
 {{- with .Values.global.imagePullSecrets }}
 imagePullSecrets:
@@ -164,7 +164,7 @@ only the latter. Not tried on Windows. (list ROOT FILE)
 - -File
 - C:/hpc/app/deploy/windows/Import-GmsaProviderCa.ps1
 - -Namespace
-- {{ include "gmsa.hostNamespace" $root }}
+- {{ include "gmsa.hostNamespace" $root | toYaml }}
 {{- with index . 1 }}
 - -Path
 - {{ . }}
