@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { MANIFESTS, manifestText } from '../../scripts/manifests.ts'
+import { MANIFESTS, manifestText, originLine } from '../../scripts/manifests.ts'
 import { makePki, writePki } from '../fakes/pki.ts'
 import { files, text } from '../house/source.ts'
 import { needs } from '../lab/skip.ts'
@@ -30,6 +30,10 @@ describe('the plain manifests', () => {
     expect(objects.length).toBeGreaterThan(4)
     expect(objects.flatMap(problemsOf)).toEqual([])
     expect(text(path)).not.toMatch(/helm/i)
+  })
+
+  test.each(MANIFESTS)('$path was made of what is there now: node scripts/manifests.ts', ({ path }) => {
+    expect(text(path).split('\n')[2]).toBe(originLine())
   })
 
   test.skipIf(!HELM).each(MANIFESTS)('$path is what the chart renders', (manifest) => {
