@@ -42,11 +42,22 @@ const foreign = (description: string, value: object = {}): Schema => ({ type: 'o
 /** What Rancher's chart has and this one accepts without a use for it. */
 const unused = (schema: Schema): Schema => ({ ...schema, description: 'Accepted from values of Rancher, not used.' })
 
+/** Names in Kubernetes, and what images and clusters are called: nothing that could end a value in YAML. */
+const NAME = '^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$'
+const NAME_OR_NONE = `^$|${NAME}`
+const DNS = '^[A-Za-z0-9-]+([.][A-Za-z0-9-]+)+$'
+const IMAGE_NAME = '^$|^[A-Za-z0-9]([A-Za-z0-9._/:-]*[A-Za-z0-9])?$'
+const TAG = '^$|^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$'
+
+const name = (description: string, value?: string): Schema => text(description, value, { pattern: NAME_OR_NONE })
+const image = (description: string, value: string): Schema => text(description, value, { pattern: IMAGE_NAME })
+const pullPolicy = (description: string, value?: string): Schema =>
+  text(description, value, { enum: ['Always', 'IfNotPresent', 'Never'] })
 const port = (description: string): Schema => count(description, null, 0, 65_535)
 const duration = (description: string, value: string): Schema =>
   text(description, value, { pattern: '^([0-9]+[hms])+$' })
 const secretName = (what: string, suffix: string): Schema =>
-  text(`Secret of ${what}. Empty: the release's name for it, ending in ${suffix}.`, '')
+  name(`Secret of ${what}. Empty: the release's name for it, ending in ${suffix}.`, '')
 
 function privateKey(algorithm: string, size: number, rotationPolicy: string): Schema {
   return group('The private key.', {
@@ -78,14 +89,14 @@ function configuration(): Schema {
 }
 
 const IMAGE = group('The image of this service. There is no public one: build it from the Dockerfile.', {
-  repository: text(
+  repository: image(
     "Where it is. Rancher's own image is taken for this one: it can't run this chart.",
     'gmsa-account-provider',
   ),
-  tag: text("Empty: the chart's appVersion.", ''),
+  tag: text("Empty: the chart's appVersion.", '', { pattern: TAG }),
   digest: text('sha256:…; pins the image whatever its tag.', '', { pattern: '^(sha256:[0-9a-f]{64})?$' }),
-  pullPolicy: text('When it is pulled.', 'IfNotPresent'),
-  imagePullPolicy: text("Rancher's name of pullPolicy; stands above it."),
+  pullPolicy: pullPolicy('When it is pulled.', 'IfNotPresent'),
+  imagePullPolicy: pullPolicy("Rancher's name of pullPolicy; stands above it."),
 })
 
 const CERTIFICATES = group('Certificates of the service.', {
@@ -113,13 +124,14 @@ const CERTIFICATES = group('Certificates of the service.', {
       usages: unused({ type: 'array' }),
     }),
   }),
+  allowUnconstrainedCa: flag(
+    'Windows mode: let nodes trust a CA without critical name constraints. Whoever has its key can then pass for every server to every program of the node.',
+    false,
+  ),
   caSecretName: secretName('the CA that clients are verified against: ca.crt', '-ca'),
   serverSecretName: secretName("the service's certificate: tls.crt, tls.key", '-server'),
   clientSecretName: secretName("the plug-in's certificate: tls.crt, tls.key", '-client'),
 })
-
-const NAME = '^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$'
-const DNS = '^[A-Za-z0-9-]+([.][A-Za-z0-9-]+)+$'
 
 const DOMAIN: Schema = {
   ...group('The domain of the credential specs: what Get-ADDomain says of it.', {
@@ -144,7 +156,10 @@ const CREDENTIAL_SPECS: Schema = {
     }),
     account: text('The account of this service that may read the gMSA. Left out: the only one there is.'),
     users: list('Service accounts that may use it.', [], {
-      ...group('', { namespace: text('', undefined, { pattern: NAME }), serviceAccount: text('') }),
+      ...group('', {
+        namespace: text('', undefined, { pattern: NAME }),
+        serviceAccount: text('', undefined, { pattern: NAME }),
+      }),
       required: ['namespace', 'serviceAccount'],
     }),
   }),
@@ -154,7 +169,7 @@ const CREDENTIAL_SPECS: Schema = {
 const METRICS = group('For the Prometheus operator and Grafana.', {
   serviceMonitor: group('A ServiceMonitor and the Service it needs.', {
     enabled: flag('Make it.', false),
-    interval: text('How often the metrics are read.', '30s'),
+    interval: duration('How often the metrics are read.', '30s'),
     labels: foreign('Labels by which your Prometheus finds it.'),
   }),
   prometheusRule: group('The alerts. They cover all releases: one of them is enough.', {
@@ -179,19 +194,22 @@ const NETWORK_POLICY = group(
   },
 )
 
-const GLOBAL = group('Named as in the charts of Rancher.', {
-  cattle: {
-    ...group('', { systemDefaultRegistry: text('A registry before the name of each image.', '') }),
-    // Rancher itself puts more here.
-    additionalProperties: true,
-  },
-  kubectl: group('The image that waits for the clean-up of Windows nodes at `helm uninstall`.', {
-    repository: text('Where it is.', 'registry.k8s.io/kubectl'),
-    tag: text('Its version.', 'v1.33.4'),
-    pullPolicy: text('When it is pulled.', 'IfNotPresent'),
+/** Rancher's user interface puts more here, in both. */
+const GLOBAL: Schema = {
+  ...group('Named as in the charts of Rancher.', {
+    cattle: {
+      ...group('', { systemDefaultRegistry: image('A registry before the name of each image.', '') }),
+      additionalProperties: true,
+    },
+    kubectl: group('The image that waits for the clean-up of Windows nodes at `helm uninstall`.', {
+      repository: image('Where it is.', 'registry.k8s.io/kubectl'),
+      tag: text('Its version.', 'v1.33.4', { pattern: TAG }),
+      pullPolicy: pullPolicy('When it is pulled.', 'IfNotPresent'),
+    }),
+    imagePullSecrets: list('Names of pull Secrets: `[{ name: … }]`.'),
   }),
-  imagePullSecrets: list('Names of pull Secrets: `[{ name: … }]`.'),
-})
+  additionalProperties: true,
+}
 
 const VALUES: Readonly<Record<string, Schema>> = {
   mode: text(
@@ -227,7 +245,7 @@ const VALUES: Readonly<Record<string, Schema>> = {
   }),
   serviceAccount: group('The service account of the pods.', {
     create: flag('Make it.', true),
-    name: text('Empty: the name of the release.', ''),
+    name: name('Empty: the name of the release.', ''),
     annotations: foreign('Annotations, for workload identity.'),
   }),
   replicas: count('Deployment mode: how many.', 2),
@@ -241,7 +259,7 @@ const VALUES: Readonly<Record<string, Schema>> = {
     enabled: flag('Make it.', true),
     maxUnavailable: count('How many may be away.', 1),
   }),
-  clusterDomain: text("The cluster's DNS domain, for names in certificates.", 'cluster.local'),
+  clusterDomain: name("The cluster's DNS domain, for names in certificates.", 'cluster.local'),
   terminationGracePeriodSeconds: count('More than shutdown.drainDelay and shutdown.grace together.', 45),
   resources: foreign('Requests and limits.', {
     requests: { cpu: '50m', memory: '128Mi' },
@@ -256,15 +274,15 @@ const VALUES: Readonly<Record<string, Schema>> = {
   nodeSelector: foreign('Besides kubernetes.io/os.'),
   affinity: foreign('Affinity of the pods.'),
   tolerations: list('Tolerations of the pods.'),
-  priorityClassName: text('Priority of the pods.', ''),
+  priorityClassName: name('Priority of the pods.', ''),
   podAnnotations: foreign('Annotations of the pods.'),
   podLabels: foreign('Labels of the pods.'),
   extraEnv: list('Further variables of the container.'),
   extraVolumes: list('Further volumes: a directory CA, a revocation list, files of the file provider.'),
   extraVolumeMounts: list('Where they are mounted.'),
-  nameOverride: text("In place of the chart's name in names.", ''),
-  fullnameOverride: text('In place of RELEASE-gmsa-account-provider.', ''),
-  namespaceOverride: text("In place of the release's namespace.", ''),
+  nameOverride: name("In place of the chart's name in names.", ''),
+  fullnameOverride: name('In place of RELEASE-gmsa-account-provider.', ''),
+  namespaceOverride: name("In place of the release's namespace.", ''),
   global: GLOBAL,
 }
 
@@ -277,7 +295,7 @@ export function valuesSchema(): unknown {
   })
 }
 
-/** Helm reads patterns as Go does, which knows no look-ahead and no \\u: both are said in another way. */
+/** Helm reads patterns as Go does, which knows no look-ahead and no \u: both are said in another way. */
 function portable(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(portable)
   if (typeof schema !== 'object' || schema === null) return schema

@@ -1,9 +1,11 @@
 /**
  * Writes deploy/kubernetes: what the chart renders, for those without helm. Needs helm on PATH or built by
- * setup-helm.ts. A test holds that the files are what would be written.
+ * setup-helm.ts. Tests hold that the files are what would be written; without helm, that nothing they were made of has
+ * changed since.
  */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { helmFolder } from './setup-helm.ts'
 
@@ -32,6 +34,17 @@ export const MANIFESTS: readonly Manifest[] = [
   },
 ]
 
+/** What the manifests are made of: this script, and what of the chart is rendered here; alerts and dashboard are not. */
+const INPUTS = ['scripts/manifests.ts', 'charts/*/{Chart,values}.yaml', 'charts/*/templates/**/*.{tpl,yaml}']
+
+/** A comment that is another one when an input is. */
+export function originLine(): string {
+  const hash = createHash('sha256')
+  for (const path of globSync(INPUTS, { cwd: root }).toSorted())
+    hash.update(path).update(readFileSync(join(root, path)))
+  return `# Of inputs with the hash ${hash.digest('hex')}`
+}
+
 /** The text of a manifest, without what only helm has a use for. Throws with what helm said. */
 export function manifestText({ about, args }: Manifest): string {
   const image = 'image.repository=registry.example.com/gmsa-account-provider'
@@ -44,7 +57,7 @@ export function manifestText({ about, args }: Manifest): string {
     .replaceAll(/^ +(?:helm\.sh\/|app\.kubernetes\.io\/managed-by).*\n|^# Source: .*\n|^ *\n/gm, '')
     .replace(/^---\n/, '')
   const origin = 'Release contoso-ccg in namespace contoso-ad, rendered from the chart: node scripts/manifests.ts'
-  return `# ${about}\n# ${origin}\n${plain}`
+  return `# ${about}\n# ${origin}\n${originLine()}\n${plain}`
 }
 
 if (import.meta.main) {

@@ -117,8 +117,10 @@ function Test-Trust([string] $Record) {
     if (-not (Test-Path -LiteralPath $Record)) {
         return New-Finding $Record $false 'no CA was added by us' 'Import-GmsaProviderCa.ps1, or another way to trust the CA'
     }
-    foreach ($thumbprint in Get-Content -LiteralPath $Record) {
-        $good = Test-Path "Cert:\LocalMachine\Root\$($thumbprint.Trim())"
+    $thumbprints = @(Get-Content -LiteralPath $Record | ForEach-Object { $_.Trim() } | Where-Object { $_ })
+    if (-not $thumbprints) { return New-Finding $Record $false 'it is empty' 'Import-GmsaProviderCa.ps1' }
+    foreach ($thumbprint in $thumbprints) {
+        $good = Test-Path -LiteralPath "Cert:\LocalMachine\Root\$thumbprint"
         New-Finding $Record $good "the CA $thumbprint is $(if (-not $good) { 'not ' })trusted" 'Import-GmsaProviderCa.ps1'
     }
 }

@@ -3,11 +3,11 @@
 Makes this machine trust the CA of the service's certificate, and no longer the one before it.
 
 .DESCRIPTION
-UNTESTED on Windows: written from the documentation, run by nobody yet. The chart's init container does the same.
+UNTESTED on Windows: written from the documentation, run by nobody yet. The chart's init container runs it too.
 
 The plug-in DLL verifies the service by the machine's trusted roots, so the CA has to be among them. Only one that can't
 vouch for other names is taken: it must carry name constraints, marked critical. What this script added is recorded in
-trusted-ca.txt beside the host files, by thumbprint, and only what stands there is ever removed, and only if it is
+trusted-ca.txt beside the host files, thumbprints, one a line; only what stands there is ever removed, and only if it is
 constrained too. Never import the server's or the client's certificate. It has to run as SYSTEM.
 
 .PARAMETER Namespace
@@ -18,6 +18,10 @@ The CA's certificate: a file that holds that one and no other.
 
 .PARAMETER KeepPredecessor
 While a CA is replaced by another: leaves those in place that were added before. Run it again without, later.
+
+.PARAMETER AllowUnconstrained
+Takes, and removes, a CA without name constraints as well. Whoever has its key can then pass for every server to every
+program of this machine.
 
 .PARAMETER Remove
 Takes away what was added, and the record.
@@ -47,6 +51,8 @@ param(
     [Parameter(Mandatory, ParameterSetName = 'Remove')]
     [switch] $Remove,
 
+    [switch] $AllowUnconstrained,
+
     [string] $Directory = 'C:\var\lib\rancher\gmsa'
 )
 
@@ -72,6 +78,12 @@ function Test-Constrained($Certificate) {
     [bool] ($extension -and $extension.Critical)
 }
 
+# Thumbprints, one a line. Blank lines, spaces and whatever else somebody wrote there are passed over.
+function Read-Record([string] $File) {
+    if (-not (Test-Path -LiteralPath $File)) { return }
+    Get-Content -LiteralPath $File | ForEach-Object { $_.Trim() } | Where-Object { $_ -match '^[0-9A-F]{40}$' }
+}
+
 function Read-Ca([string] $File) {
     $text = Get-Content -LiteralPath $File -Raw
     if ([regex]::Matches($text, '-----BEGIN CERTIFICATE-----').Count -ne 1) {
@@ -81,16 +93,13 @@ function Read-Ca([string] $File) {
     $ca = New-Object System.Security.Cryptography.X509Certificates.X509Certificate2 $full
     $basic = Get-Extension $ca $basicConstraints
     if (-not $basic -or -not $basic.CertificateAuthority) { throw "${File}: expected the certificate of a CA" }
-    if (-not (Test-Constrained $ca)) {
+    if (-not ($AllowUnconstrained -or (Test-Constrained $ca))) {
         throw "${File}: expected critical name constraints: without them the CA could vouch for any server"
     }
     $ca
 }
 
-$before = @()
-if (Test-Path -LiteralPath $record) {
-    $before = @(Get-Content -LiteralPath $record | ForEach-Object { $_.Trim() } | Where-Object { $_ -match '^[0-9A-F]{40}$' })
-}
+$before = @(Read-Record $record)
 $ca = if ($Remove) { $null } else { Read-Ca $Path }
 $kept = @(if ($ca) { $ca.Thumbprint }) + @(if ($KeepPredecessor) { $before | Where-Object { $_ -ne $ca.Thumbprint } })
 if (-not $PSCmdlet.ShouldProcess($trusted, "trust $(if ($kept) { $kept -join ', ' } else { 'none of ours' })")) { return }
@@ -106,7 +115,13 @@ if ($ca) {
 }
 foreach ($thumbprint in $before | Where-Object { $_ -notin $kept }) {
     $found = Get-Item "$trusted\$thumbprint" -ErrorAction SilentlyContinue
-    if ($found -and (Test-Constrained $found)) { Remove-Item "$trusted\$thumbprint" }
+    if (-not $found) { continue }
+    if ($AllowUnconstrained -or (Test-Constrained $found)) { Remove-Item "$trusted\$thumbprint" }
+    else {
+        # Whoever could write the record might have had another root removed. It stays there until somebody says so.
+        Write-Warning "$thumbprint stays trusted: it has no name constraints, and only -AllowUnconstrained removes it"
+        $kept += $thumbprint
+    }
 }
 if ($kept) { Set-Content -LiteralPath $record -Value $kept }
 elseif (Test-Path -LiteralPath $record) { Remove-Item -LiteralPath $record }

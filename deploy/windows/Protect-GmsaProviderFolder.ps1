@@ -6,9 +6,8 @@ Gives the folder of the host files to SYSTEM (in full) and NetworkService (for r
 UNTESTED on Windows: written from the documentation, run by nobody yet.
 
 The folder holds the plug-in's private key in a PFX without a password, so its access control list is the only thing
-that guards it. The service sets the same list on the folder when it starts; this script also takes rights away that
-files below it were given by themselves, and makes SYSTEM their owner. Running it again changes nothing. It has to run
-as SYSTEM.
+that guards it. The service grants the same when it starts; this script also takes rights away that the folder and files below
+it were given by themselves, and makes SYSTEM their owner. Running it again changes nothing. It has to run as SYSTEM.
 
 .PARAMETER Namespace
 The folder below Directory: `ccg.namespace` of the configuration.
@@ -46,7 +45,12 @@ $folder = Join-Path $Directory $Namespace
 if (-not $PSCmdlet.ShouldProcess($folder, 'give it to SYSTEM and NetworkService alone')) { return }
 New-Item -ItemType Directory -Force -Path $folder | Out-Null
 
-# What is below inherits from the folder, whose own list comes last.
-Invoke-Icacls $folder '/setowner' '*S-1-5-18' '/T' '/Q'
-if (Get-ChildItem -LiteralPath $folder -Force) { Invoke-Icacls "$folder\*" '/reset' '/T' '/Q' }
-Invoke-Icacls $folder '/inheritance:r' '/grant:r' '*S-1-5-18:(OI)(CI)F' '*S-1-5-20:(OI)(CI)R'
+# Owner and list in one, so that at no time somebody else has a right: FA and FR are full access and reading for SYSTEM
+# (SY) and NetworkService (NS), inherited by all below (OI, CI); P keeps out what the folder above would hand down.
+$list = New-Object Security.AccessControl.DirectorySecurity
+$list.SetSecurityDescriptorSddlForm('O:SYD:P(A;OICI;FA;;;SY)(A;OICI;FR;;;NS)')
+Set-Acl -LiteralPath $folder -AclObject $list
+if (Get-ChildItem -LiteralPath $folder -Force) {
+    Invoke-Icacls "$folder\*" '/setowner' '*S-1-5-18' '/T' '/Q'
+    Invoke-Icacls "$folder\*" '/reset' '/T' '/Q'
+}

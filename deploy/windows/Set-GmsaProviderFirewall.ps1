@@ -15,7 +15,7 @@ Names the rule, so that several services on a node have one each.
 `admin.port` of the configuration.
 
 .PARAMETER RemoteAddress
-Addresses or subnets that may connect: those of the scraper.
+Addresses or subnets that may connect: those of the scraper. Words such as Any or Internet, and ranges, are not taken.
 
 .PARAMETER Remove
 Takes the rule away.
@@ -36,7 +36,7 @@ param(
     [int] $AdminPort,
 
     [Parameter(Mandatory, ParameterSetName = 'Set')]
-    [ValidateScript({ $_ -ne 'Any' -and $_ -notmatch '/0$' })]
+    [ValidatePattern('^[0-9A-Fa-f.:]+(/[1-9][0-9]{0,2})?$')]
     [string[]] $RemoteAddress,
 
     [Parameter(Mandatory, ParameterSetName = 'Remove')]

@@ -9,7 +9,7 @@ import { root, text } from '../house/source.ts'
 import { needs } from '../lab/skip.ts'
 import { at, listAt } from './helm.ts'
 import { strangersIn } from './promql.ts'
-import { type Scrape, scrapeEverything } from './scrape.ts'
+import { labelsOf, type Scrape, scrapeEverything } from './scrape.ts'
 
 type Labels = Readonly<Record<string, string>>
 
@@ -221,9 +221,11 @@ test('every alert says how bad it is, what is wrong and what to do', () => {
 })
 
 describe('what a real service shows in /metrics', () => {
+  let text: string
   let scrape: Scrape
   beforeAll(async () => {
-    scrape = await scrapeEverything()
+    text = await scrapeEverything()
+    scrape = labelsOf(text)
   })
   const queries = () =>
     listAt(dashboard(), 'panels').flatMap((panel) =>
@@ -245,6 +247,12 @@ describe('what a real service shows in /metrics', () => {
         [...own, ...(typeof fires === 'string' ? [] : ['le'])].toSorted(),
       )
     }
+  })
+
+  test('counts a log-on of ours that a directory refuses where GmsaStoreDenied looks', () => {
+    const { expr } = rules.find(({ alert }) => alert === denied.alert) ?? { expr: '' }
+    const [, series = ''] = /(gmsa_\w+)\{reason="STORE_DENIED"\}/.exec(expr) ?? []
+    expect(text).toContain(`${series}{provider="ad",outcome="failed",reason="STORE_DENIED"} 1\n`)
   })
 
   test('lacks what nobody measures', () => {

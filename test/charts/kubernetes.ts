@@ -57,6 +57,10 @@ export interface KubernetesObject extends Fields {
   }
 }
 
+/** What tells an object from every other of a cluster. */
+export const idOf = ({ kind, metadata }: KubernetesObject): string =>
+  `${kind} ${metadata.namespace ?? ''}/${metadata.name}`
+
 /**
  * What is wrong with the object by the schema of its kind: values that do not fit, and fields that the schema does not
  * have, which an API server would drop with a warning.

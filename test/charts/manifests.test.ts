@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { MANIFESTS, manifestText } from '../../scripts/manifests.ts'
+import { MANIFESTS, manifestText, originLine } from '../../scripts/manifests.ts'
 import { makePki, writePki } from '../fakes/pki.ts'
 import { files, text } from '../house/source.ts'
 import { needs } from '../lab/skip.ts'
-import { at, CHART, listAt, only, parseObjects, render, template } from './helm.ts'
+import { at, CHART, listAt, only, parseObjects, template } from './helm.ts'
 import { problemsOf } from './kubernetes.ts'
 import { startMounted } from './mounted.ts'
 
@@ -30,6 +30,10 @@ describe('the plain manifests', () => {
     expect(objects.length).toBeGreaterThan(4)
     expect(objects.flatMap(problemsOf)).toEqual([])
     expect(text(path)).not.toMatch(/helm/i)
+  })
+
+  test.each(MANIFESTS)('$path was made of what is there now: node scripts/manifests.ts', ({ path }) => {
+    expect(text(path).split('\n')[2]).toBe(originLine())
   })
 
   test.skipIf(!HELM).each(MANIFESTS)('$path is what the chart renders', (manifest) => {
@@ -92,7 +96,14 @@ describe('the compose file', () => {
     expect(service.image).toBe(`gmsa-account-provider:${manifest.version}`)
     expect(service).toMatchObject({ user: '65532:65532', read_only: true, cap_drop: ['ALL'] })
     for (const port of service.ports) expect(port).toMatch(/^127\.0\.0\.1:/)
-    const container = at(only(render({ values: 'linux' }), 'DaemonSet'), 'spec', 'template', 'spec', 'containers', 0)
+    const container = at(
+      only(parseObjects(text('deploy/kubernetes/linux.yaml')), 'DaemonSet'),
+      'spec',
+      'template',
+      'spec',
+      'containers',
+      0,
+    )
     expect(service.mem_limit).toBe(
       String(at(container, 'resources', 'limits', 'memory'))
         .toLowerCase()

@@ -1,8 +1,9 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { InvalidCredentialsError } from 'ldapts'
 import { systemClock } from '../../src/base/clock.ts'
-import { GmsaError } from '../../src/base/errors.ts'
+import { directoryError } from '../../src/providers/active-directory/causes.ts'
 import { file } from '../../src/providers/file/index.ts'
 import type { Provider } from '../../src/providers/provider.ts'
 import { memoryStore } from '../fakes/memory-provider.ts'
@@ -24,10 +25,10 @@ const RECORDS = {
   },
 }
 
-/** A store that refuses us, and that says which of its servers did. */
+/** A directory that refuses our log-on, since the account is locked, and that says which of its servers did. */
 function refusingStore(): Provider {
   const store = memoryStore('ad')
-  store.fail(new GmsaError('STORE_DENIED', 'no'))
+  store.fail(directoryError(new InvalidCredentialsError('AcceptSecurityContext error, data 775, v4563'), 'dc1.ad.test'))
   const watchServers = (asked: (server: string, outcome: 'ok' | 'failed') => void): Disposable => {
     asked('dc1.ad.test', 'failed')
     return { [Symbol.dispose]() {} }
@@ -36,7 +37,7 @@ function refusingStore(): Provider {
 }
 
 /** What `/metrics` of a real service has after everything happened that it counts. */
-export async function scrapeEverything(): Promise<Scrape> {
+export async function scrapeEverything(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'gmsa-scrape-'))
   const pki = await makePki()
   for (const [name, record] of Object.entries(RECORDS)) {
@@ -75,14 +76,14 @@ export async function scrapeEverything(): Promise<Scrape> {
     await rig.provider('ccg', { client: null }).catch(() => {})
     await writeFile(rig.files.server.certificate, 'broken')
     await rig.service.reloadTls()
-    return labelsOf((await rig.admin('/metrics')).body)
+    return (await rig.admin('/metrics')).body
   } finally {
     await rm(directory, { recursive: true, force: true })
   }
 }
 
 /** Metrics with samples; a metric that is only described does not count. */
-function labelsOf(exposition: string): Scrape {
+export function labelsOf(exposition: string): Scrape {
   const metrics = new Map<string, Set<string>>()
   for (const [, name = '', labels = ''] of exposition.matchAll(/^(\w+)(?:\{(.*)\})? \S+$/gm)) {
     const known = metrics.get(name) ?? new Set()

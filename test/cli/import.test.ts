@@ -201,6 +201,17 @@ describe('M1: import gmsad', () => {
     expect(notes.length).toBeGreaterThan(0)
   })
 
+  test('M1: a folder that is not there is made; one that can not be is an error that says so', async () => {
+    const file = join(directory, 'gmsad.conf')
+    await writeFile(file, GMSAD)
+    const folder = join(directory, 'a', 'b')
+    expect((await runCli(['import', 'gmsad', file, '--output', folder])).code).toBe(0)
+    expect(await readFile(join(folder, 'agent.yaml'), 'utf8')).toContain('web01')
+    const { code, stderr } = await runCli(['import', 'gmsad', file, '--output', join(file, 'x')])
+    expect(code).toBe(1)
+    expect(stderr).toBe(`gmsa-account-provider: error: ${file}/x: can't be written (ENOTDIR)\n`)
+  })
+
   test('M1: a file that is not there, or too large, is an error that says so', async () => {
     const missing = await runCli(['import', 'gmsad', join(directory, 'none')])
     expect(missing.code).toBe(1)

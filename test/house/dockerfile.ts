@@ -50,3 +50,9 @@ export const environmentOf = (stage: Stage): Record<string, string> =>
       }),
     ),
   )
+
+/** What the stages copy from the checkout, sorted. */
+export function sourcesOf(stages: readonly Stage[]): string[] {
+  const copied = stages.flatMap((stage) => every(stage, 'COPY').filter((rest) => !rest.startsWith('--from=')))
+  return copied.flatMap((rest) => rest.split(/\s+/).slice(0, -1)).sort()
+}

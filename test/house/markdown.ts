@@ -81,3 +81,20 @@ function simpleCommands(code: string): string[][] {
   }
   return commands.filter((words) => words.length > 0)
 }
+
+/** A command of a console block, and the lines that follow it: what it prints, or what is typed into it. */
+export interface Step {
+  readonly command: string
+  readonly follows: string
+}
+
+export function stepsOf(block: string): Step[] {
+  return block
+    .replace(/\\\n\s*/g, ' ')
+    .split(/^\$ /m)
+    .slice(1)
+    .map((step) => {
+      const [command = '', ...rest] = step.split('\n')
+      return { command, follows: rest.join('\n') }
+    })
+}

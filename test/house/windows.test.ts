@@ -1,9 +1,14 @@
 import { describe, expect, test } from 'vitest'
 import { RANCHER_PLUGIN } from '../../src/gmsa/credential-spec.ts'
-import { every, execForm, parseDockerfile } from './dockerfile.ts'
+import { every, execForm, parseDockerfile, sourcesOf } from './dockerfile.ts'
 import { files, text } from './source.ts'
 
 // No PowerShell runs these scripts here: what can be held is that they fit the rest of the project, and their form.
+
+const parametersOf = (script: string): string[] => {
+  const [, block = ''] = /\nparam\(\n([\s\S]*?)\n\)\n/.exec(script) ?? []
+  return [...block.matchAll(/^ {4}\[[\w[\]]+\] \$(\w+)/gm)].map(([, name = '']) => name)
+}
 
 /** Of the list that `Get-Verb` prints, those that are used. */
 const VERBS = ['Get', 'Import', 'Invoke', 'New', 'Protect', 'Read', 'Set', 'Test']
@@ -41,8 +46,7 @@ describe.each(scripts)('%s', (path) => {
   })
 
   test('explains each of its parameters, and no other', () => {
-    const [, block = ''] = /\nparam\(\n([\s\S]*?)\n\)\n/.exec(script) ?? []
-    const parameters = [...block.matchAll(/^ {4}\[[\w[\]]+\] \$(\w+)/gm)].map(([, name]) => name)
+    const parameters = parametersOf(script)
     expect(parameters).not.toEqual([])
     const explained = [...script.matchAll(/^\.PARAMETER (\w+)$/gm)].map(([, name]) => name)
     expect(explained).toEqual(expect.arrayContaining(parameters))
@@ -62,17 +66,23 @@ describe('scripts for Windows', () => {
   })
 
   test('give the folder to whom the service gives it', () => {
-    const grants = [...text('src/server/host-files.ts').matchAll(/'(\*S-1-5-\d+:\S+)'/g)].map(([, grant]) => grant)
-    expect(grants).toHaveLength(2)
-    for (const grant of grants) expect(read('Protect-GmsaProviderFolder')).toContain(`'${grant}'`)
+    // The names of SDDL for what icacls calls by SID and letter.
+    const sddl: Record<string, string> = { 'S-1-5-18': 'SY', 'S-1-5-20': 'NS', F: 'FA', R: 'FR' }
+    const grants = text('src/server/host-files.ts').matchAll(/'\*(S-1-5-\d+):\(OI\)\(CI\)(\w)'/g)
+    const entries = [...grants].map(([, sid = '', right = '']) => `(A;OICI;${sddl[right]};;;${sddl[sid]})`)
+    expect(entries).toHaveLength(2)
+    expect(read('Protect-GmsaProviderFolder')).toContain(`'O:SYD:P${entries.join('')}'`)
   })
 
-  test('record the CA where the chart does', () => {
+  test('are in the image where the chart runs one, with parameters that it has', () => {
     const chart = text('charts/gmsa-account-provider/templates/_pod.tpl')
-    for (const source of [chart, read('Import-GmsaProviderCa')]) {
-      expect(source).toContain("'trusted-ca.txt'")
-      expect(source).toContain("'Cert:\\LocalMachine\\Root'")
-    }
+    const [, called = ''] = /- -File\n- C:\/hpc\/app\/(\S+)\n/.exec(chart) ?? []
+    expect(scripts).toContain(called)
+    const [, command = ''] = /define "gmsa.trustCa"[\s\S]*?- -File\n([\s\S]*)/.exec(chart) ?? []
+    const named = [...command.matchAll(/^- -(\w+)$/gm)].map(([, name]) => name)
+    expect(named).toEqual(['Namespace', 'Path', 'Remove', 'AllowUnconstrained'])
+    expect(parametersOf(text(called))).toEqual(expect.arrayContaining(named))
+    expect(text('deploy/windows/Dockerfile.windows')).toContain('\nCOPY deploy/windows/*.ps1 /app/deploy/windows/\n')
   })
 
   test('know causes that the page on troubleshooting has too', () => {
@@ -109,9 +119,15 @@ describe('the image for host processes', () => {
     const linux = parseDockerfile(text('Dockerfile')).at(-1)
     if (!build || !image || !linux) throw new Error('a stage is missing')
     const copied = every(image, 'COPY').flatMap((rest) => /\/app\/(\S+)$/.exec(rest)?.[1] ?? [])
-    expect(copied).toEqual(['package.json', 'node_modules', 'dist', 'LICENSE'])
+    expect(copied).toEqual(['package.json', 'node_modules', 'dist', 'LICENSE', 'deploy/windows/'])
     expect(execForm(image, 'ENTRYPOINT').slice(1, 2)).toEqual(execForm(linux, 'ENTRYPOINT').slice(1, 2))
     expect(execForm(image, 'ENTRYPOINT').at(-1)).toBe(`C:/hpc${execForm(linux, 'ENTRYPOINT').at(-1)}`)
     expect(every(image, 'RUN')).toEqual([])
+  })
+
+  test('is given nothing of the checkout but what it copies', () => {
+    const [all, ...allowed] = text('deploy/windows/Dockerfile.windows.dockerignore').trim().split('\n')
+    expect(all).toBe('*')
+    expect(allowed.map((line) => line.replace('!', '')).sort()).toEqual(sourcesOf(parseDockerfile(source)))
   })
 })

@@ -1,11 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { CLI, type CliResult, runCli } from '../fakes/cli.ts'
 import { makePki, type PkiFiles, writePki } from '../fakes/pki.ts'
+import { blocksOf, commandsOf, stepsOf } from '../house/markdown.ts'
+import { text } from '../house/source.ts'
 import { type Domain, startDomain } from '../lab/domain.ts'
 import { relay } from '../lab/relay.ts'
 import { needs } from '../lab/skip.ts'
@@ -114,6 +116,23 @@ describe.skipIf(!needs('samba', 'krb5'))('keytabs of real gMSAs, by the real com
       expect(await logOn(path, 'web01$', { KRB5_CONFIG: conf })).toBe('')
     },
   )
+
+  test('comes by the commands of the README, which print what it shows', async () => {
+    const [first, ...others] = stepsOf(blocksOf(text('README.md')).at(2)?.text ?? '')
+    const names = { 'client.crt': files.client.certificate, 'client.key': files.client.key, 'ca.crt': files.ca }
+    for (const [name, path] of Object.entries(names)) await copyFile(path, join(directory, name))
+    await copyFile(config(), join(directory, 'gmsa-account-provider.yaml'))
+    const run = (command: string, ...more: readonly string[]) => {
+      const [words = []] = commandsOf(`\`\`\`sh\n${command}\n\`\`\``, ['npm run -s cli --']).map((each) => each.words)
+      return runCli([...words.slice(5), ...more], { cwd: directory })
+    }
+    const { stdout } = await run(first?.command ?? '', '--server', server)
+    const shape = (said: string) => said.replace(/\d+ entries; kvno \d+(?:, \d+)*; HTTP\/.*$/s, '')
+    expect(first?.follows).not.toBe('')
+    expect([shape(stdout), shape(first?.follows ?? '')]).toEqual(['web01.keytab: ', 'web01.keytab: '])
+    expect(others).toHaveLength(2)
+    for (const { command } of others) expect(await run(command)).toMatchObject({ code: 0, stderr: '' })
+  })
 
   test('keytab list shows what klist shows, and keys only when asked', async () => {
     const { path } = await getKeytab('web01', 'acceptor')

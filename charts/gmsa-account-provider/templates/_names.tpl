@@ -28,7 +28,7 @@
 {{- define "gmsa.selectorLabels" -}}
 {{- $root := index . 0 -}}
 app.kubernetes.io/name: {{ $root.Chart.Name }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/instance: {{ $root.Release.Name | toYaml }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
@@ -43,8 +43,8 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{/* Name, namespace and labels of an object. (list ROOT COMPONENT SUFFIX) */}}
 {{- define "gmsa.metadata" -}}
 {{- $root := index . 0 -}}
-name: {{ include "gmsa.fullname" $root }}{{ index . 2 }}
-namespace: {{ include "gmsa.namespace" $root }}
+name: {{ printf "%s%s" (include "gmsa.fullname" $root) (index . 2) | toYaml }}
+namespace: {{ include "gmsa.namespace" $root | toYaml }}
 labels:
   {{- include "gmsa.labels" (list $root (index . 1)) | nindent 2 }}
 {{- end }}

@@ -5,7 +5,7 @@
 {{- $windows := eq $values.mode "windows" -}}
 {{- $secrets := include "gmsa.certificateSecrets" $root | fromJson -}}
 {{- $mount := "/etc/gmsa-account-provider" -}}
-serviceAccountName: {{ include "gmsa.serviceAccount" $root }}
+serviceAccountName: {{ include "gmsa.serviceAccount" $root | toYaml }}
 automountServiceAccountToken: {{ include "gmsa.needsToken" $root }}
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
@@ -24,12 +24,24 @@ securityContext:
   seccompProfile: { type: RuntimeDefault }
 {{- end }}
 {{- if and $windows .service }}
+{{- $ca := printf "%s/tls/ca/ca.crt" $mount }}
 initContainers:
+  {{- if not $values.certificates.allowUnconstrainedCa }}
+  # The node takes the word of this CA for every server, unless its certificate says for which.
+  - name: judge-ca
+    image: {{ include "gmsa.image" $root | toYaml }}
+    imagePullPolicy: {{ include "gmsa.pullPolicy" $root }}
+    args: [check, --node-ca, {{ $ca }}]
+    resources:
+      {{- toYaml $values.resources | nindent 6 }}
+    volumeMounts:
+      - { name: ca, mountPath: {{ $mount }}/tls/ca, readOnly: true }
+  {{- end }}
   - name: trust-ca
-    image: {{ include "gmsa.image" $root }}
+    image: {{ include "gmsa.image" $root | toYaml }}
     imagePullPolicy: {{ include "gmsa.pullPolicy" $root }}
     command:
-      {{- include "gmsa.trustCa" (list $root "/etc/gmsa-account-provider/tls/ca/ca.crt") | nindent 6 }}
+      {{- include "gmsa.trustCa" (list $root $ca) | nindent 6 }}
     resources:
       {{- toYaml $values.resources | nindent 6 }}
     volumeMounts:
@@ -37,7 +49,7 @@ initContainers:
 {{- end }}
 containers:
   - name: gmsa-account-provider
-    image: {{ include "gmsa.image" $root }}
+    image: {{ include "gmsa.image" $root | toYaml }}
     imagePullPolicy: {{ include "gmsa.pullPolicy" $root }}
     args:
       {{- toYaml .args | nindent 6 }}
@@ -88,11 +100,11 @@ containers:
       {{- end }}
 volumes:
   - name: config
-    configMap: { name: {{ include "gmsa.fullname" $root }} }
+    configMap: { name: {{ include "gmsa.fullname" $root | toYaml }} }
   {{- range $folder, $secret := $secrets }}
   - name: {{ $folder }}
     secret:
-      secretName: {{ $secret }}
+      secretName: {{ $secret | toYaml }}
       defaultMode: 0440
       {{- if eq $folder "ca" }}
       # The private key of the CA stays out of the pod.
@@ -119,7 +131,7 @@ tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | toYaml }}
 {{- end }}
 {{- with .Values.global.imagePullSecrets }}
 imagePullSecrets:
@@ -139,38 +151,27 @@ gmsa-account-provider/why-host-process: >-
 {{- end }}
 
 {{/*
-Makes the node trust the CA of this release, and no longer the one before it, whose thumbprint is kept beside the host
-files. Without a CA: only the latter. Not tried on Windows. (list ROOT FILE)
+Makes the node trust the CA of this release, and no longer those before it, by the script of the image. Without a CA:
+only the latter. Not tried on Windows. (list ROOT FILE)
 */}}
 {{- define "gmsa.trustCa" -}}
+{{- $root := index . 0 -}}
 - powershell.exe
 - -NoProfile
 - -NonInteractive
-- -Command
-- |
-  $ErrorActionPreference = 'Stop'
-  $folder = '/var/lib/rancher/gmsa/{{ include "gmsa.hostNamespace" (index . 0) }}'
-  $record = Join-Path $folder 'trusted-ca.txt'
-  $trusted = 'Cert:\LocalMachine\Root'
-  {{- with index . 1 }}
-  $ca = New-Object System.Security.Cryptography.X509Certificates.X509Certificate2 '{{ . }}'
-  {{- else }}
-  $ca = $null
-  {{- end }}
-  if (Test-Path $record) {
-    $before = (Get-Content $record -TotalCount 1).Trim()
-    if ($before -match '^[0-9A-F]{40}$' -and (-not $ca -or $before -ne $ca.Thumbprint)) {
-      Remove-Item "$trusted\$before" -ErrorAction SilentlyContinue
-    }
-    Remove-Item $record
-  }
-  if ($ca) {
-    New-Item -ItemType Directory -Force $folder | Out-Null
-    # First the record: a CA that is trusted and not recorded would stay for ever.
-    Set-Content $record $ca.Thumbprint
-    $store = Get-Item $trusted
-    $store.Open('ReadWrite')
-    $store.Add($ca)
-    $store.Close()
-  }
+- -ExecutionPolicy
+- Bypass
+- -File
+- C:/hpc/app/deploy/windows/Import-GmsaProviderCa.ps1
+- -Namespace
+- {{ include "gmsa.hostNamespace" $root | toYaml }}
+{{- with index . 1 }}
+- -Path
+- {{ . }}
+{{- else }}
+- -Remove
+{{- end }}
+{{- if $root.Values.certificates.allowUnconstrainedCa }}
+- -AllowUnconstrained
+{{- end }}
 {{- end }}

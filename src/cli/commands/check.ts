@@ -8,6 +8,7 @@ import { describeClient, describeServer } from '../certificate-report.ts'
 import { type Config, expectLoaded, type Loaded, type ProviderConfig } from '../config.ts'
 import { judgeSpecFile } from '../credential-spec-report.ts'
 import { type Finding, findingOf, printFindings } from '../findings.ts'
+import { judgeNodeCa, nodeCaWarning } from '../node-ca.ts'
 import { openProvider } from '../open-providers.ts'
 import { loadRunConfig } from '../rancher-mode.ts'
 
@@ -16,6 +17,7 @@ interface CheckFlags {
   readonly json?: boolean
   readonly offline?: boolean
   readonly credspec?: string
+  readonly nodeCa?: string
 }
 
 export function checkCommand(): Command {
@@ -25,11 +27,18 @@ export function checkCommand(): Command {
     .option('--json', 'print the findings as JSON')
     .option('--offline', 'only validate the configuration: touch no certificate and no store')
     .option('--credspec <file>', 'only judge this credential spec: JSON, or a GMSACredentialSpec manifest')
+    .option('--node-ca <file>', 'only judge this CA: can a Windows node trust it, and not for every server')
     .action(async (flags: CheckFlags) => {
-      const findings = await (flags.credspec === undefined ? checkAll(flags) : judgeSpecFile(flags.credspec))
+      const findings = await look(flags)
       printFindings(findings, flags.json ?? false)
       if (findings.some((each) => each.state === 'failed')) process.exitCode = 1
     })
+}
+
+function look(flags: CheckFlags): Promise<Finding[]> {
+  if (flags.credspec !== undefined) return judgeSpecFile(flags.credspec)
+  if (flags.nodeCa !== undefined) return judgeNodeCa(flags.nodeCa, systemClock.now())
+  return checkAll(flags)
 }
 
 async function checkAll({ config: file, offline = false }: CheckFlags): Promise<Finding[]> {
@@ -64,6 +73,8 @@ async function tryCertificates({ tls, ccg }: Config): Promise<Finding[]> {
     }
     findings.push(await findingOf('tls', look))
   }
+  const unlimited = ccg && material && nodeCaWarning(material.authorities.value.certificates)
+  if (unlimited) findings.push(unlimited)
   if (ccg?.client) {
     const { client } = ccg
     findings.push(await findingOf('ccg client', () => describeClient(client, material, now)))

@@ -1,4 +1,4 @@
-import { access, readFile } from 'node:fs/promises'
+import { access, mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { stringify } from 'yaml'
@@ -52,8 +52,14 @@ async function write(source: string, { service, agent, notes }: Imported, flags:
     [join(flags.output, AGENT_FILE), agent],
   ] as const
   for (const [path] of files) if (!flags.force) await expectAbsent(path)
-  for (const [path, document] of files) {
-    await writeFileAtomically(path, `# Made of ${source}\n${stringify(document, { lineWidth: 0 })}`, 0o644)
+  try {
+    await mkdir(flags.output, { recursive: true })
+    for (const [path, document] of files) {
+      await writeFileAtomically(path, `# Made of ${source}\n${stringify(document, { lineWidth: 0 })}`, 0o644)
+    }
+  } catch (error) {
+    const { code = 'unknown error' } = error as NodeJS.ErrnoException
+    throw new GmsaError('REQUEST_INVALID', `${flags.output}: can't be written (${code})`, { cause: error })
   }
   const lines = [...files.map(([path]) => `${path} written`), ...notes.map((note) => describe(source, note))]
   process.stdout.write(lines.map((line) => `${line}\n`).join(''))

@@ -1,0 +1,269 @@
+import { describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
+import { text } from '../house/source.ts'
+import { needs } from '../lab/skip.ts'
+import { at, configurationOf, listAt, only, podsOf, render } from './helm.ts'
+import type { KubernetesObject } from './kubernetes.ts'
+
+const HELM = needs('helm')
+
+describe.skipIf(!HELM)('what an operator relies on', () => {
+  const pluginInput = (objects: readonly KubernetesObject[]) =>
+    objects
+      .filter(({ kind }) => kind === 'GMSACredentialSpec')
+      .map((object) => at(object, 'credspec', 'ActiveDirectoryConfig', 'HostAccountConfig', 'PluginInput'))
+
+  test('the Role names the Secret of the release and no other', () => {
+    expect(listAt(only(render(), 'Role', 'provider'), 'rules')).toEqual([
+      { apiGroups: [''], resources: ['secrets'], resourceNames: ['contoso-ccg-creds'], verbs: ['get'] },
+    ])
+  })
+
+  test('a provider that logs on with a Secret may read it under its own name', () => {
+    const [rule] = listAt(only(render({ values: 'windows-active-directory' }), 'Role', 'provider'), 'rules')
+    expect(at(rule, 'resourceNames')).toEqual(['contoso-bind', 'contoso-creds'])
+    const [own] = listAt(only(render({ values: 'deployment-clients' }), 'Role'), 'rules')
+    expect(at(own, 'resourceNames')).toEqual(['svc-bind'])
+  })
+
+  test('each namespace that is read from gets a Role of its own, once for each Secret', () => {
+    const roles = render({ values: 'other-namespaces' }).filter(({ kind }) => kind === 'Role')
+    expect(roles.map((role) => [role.metadata.namespace, at(role, 'rules', 0, 'resourceNames')])).toEqual([
+      ['contoso-ad', ['own']],
+      ['eu', ['ccg-eu']],
+      ['us', ['ccg']],
+    ])
+  })
+
+  test('credential specs lead to the host files of the release, with the domain written as CCG wants it', () => {
+    const objects = render({ values: 'windows-credential-specs' })
+    expect(pluginInput(objects)).toEqual([
+      'contoso-ad-contoso-ccg:contoso-ccg-creds',
+      'contoso-ad-contoso-ccg:contoso-ccg-creds',
+    ])
+    expect(parse(configurationOf(objects)).ccg.namespace).toBe('contoso-ad-contoso-ccg')
+    expect(at(only(objects, 'GMSACredentialSpec', 'reports'), 'credspec', 'ActiveDirectoryConfig')).toEqual({
+      GroupManagedServiceAccounts: [
+        { Name: 'rpt01', Scope: 'ad.contoso.com' },
+        { Name: 'rpt01', Scope: 'CONTOSO' },
+      ],
+      HostAccountConfig: {
+        PortableCcgVersion: '1',
+        PluginGUID: '{e4781092-f116-4b79-b55e-28eb6a224e26}',
+        PluginInput: 'contoso-ad-contoso-ccg:contoso-ccg-creds',
+      },
+    })
+  })
+
+  test('workloads may use a spec where a binding in their namespace says so', () => {
+    const objects = render({ values: 'windows-credential-specs' })
+    expect(at(only(objects, 'ClusterRole', 'webapp01'), 'rules', 0)).toMatchObject({
+      verbs: ['use'],
+      resourceNames: ['webapp01'],
+    })
+    const bindings = objects.filter(
+      ({ kind, metadata }) => kind === 'RoleBinding' && metadata.name.startsWith('gmsa-use-'),
+    )
+    expect(bindings.map((binding) => at(binding, 'subjects', 0))).toEqual([
+      { kind: 'ServiceAccount', name: 'web', namespace: 'web' },
+      { kind: 'ServiceAccount', name: 'default', namespace: 'shop' },
+    ])
+    for (const binding of bindings) expect(binding.metadata.namespace).toBe(at(binding, 'subjects', 0, 'namespace'))
+  })
+
+  test('the network lets in clients and the scraper, and nothing else', () => {
+    const policy = only(render({ values: 'monitoring' }), 'NetworkPolicy')
+    expect(at(policy, 'spec', 'policyTypes')).toEqual(['Ingress', 'Egress'])
+    expect(at(policy, 'spec', 'ingress')).toEqual([
+      { ports: [{ port: 'data' }], from: [{ namespaceSelector: {} }] },
+      {
+        ports: [{ port: 'admin' }],
+        from: [
+          {
+            namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'observability' } },
+            podSelector: { matchLabels: { 'app.kubernetes.io/name': 'prometheus' } },
+          },
+        ],
+      },
+    ])
+    const egress = listAt(only(render({ values: 'deployment-clients' }), 'NetworkPolicy'), 'spec', 'egress')
+    const out = egress.flatMap((rule) =>
+      listAt(rule, 'ports').map((port) => `${at(port, 'protocol')} ${at(port, 'port')}`),
+    )
+    expect(out).toEqual(['UDP 53', 'TCP 53', 'TCP 443', 'TCP 6443', 'TCP 636'])
+    expect(render().some(({ kind }) => kind === 'NetworkPolicy')).toBe(false)
+  })
+
+  test('what selects the pods of the service selects nothing else', () => {
+    const objects = render({ values: 'monitoring' })
+    const selectors = ['Deployment', 'PodDisruptionBudget'].map((kind) =>
+      at(only(objects, kind), 'spec', 'selector', 'matchLabels'),
+    )
+    const services = objects.filter(({ kind }) => kind === 'Service').map((service) => at(service, 'spec', 'selector'))
+    const policy = at(only(objects, 'NetworkPolicy'), 'spec', 'podSelector', 'matchLabels')
+    const all = [...selectors, ...services, policy]
+    expect(all).toHaveLength(5)
+    for (const selector of all) {
+      const selected = podsOf(objects).filter(({ template: pod }) =>
+        Object.entries(Object(selector)).every(([name, value]) => at(pod, 'metadata', 'labels', name) === value),
+      )
+      expect(selected.map(({ object }) => object.kind)).toEqual(['Deployment'])
+    }
+  })
+
+  test('the operator of Prometheus finds the Service, and the job is named as the alerts name it', () => {
+    const objects = render({ values: 'monitoring' })
+    const monitor = only(objects, 'ServiceMonitor')
+    const service = only(objects, 'Service', '-metrics')
+    const wanted = Object(at(monitor, 'spec', 'selector', 'matchLabels'))
+    expect(service.metadata.labels).toMatchObject(wanted)
+    expect(service.metadata.labels?.[String(at(monitor, 'spec', 'jobLabel'))]).toBe('gmsa-account-provider')
+    expect(at(monitor, 'spec', 'endpoints', 0, 'port')).toBe(at(service, 'spec', 'ports', 0, 'name'))
+    // Each pod is scraped by itself.
+    expect(at(service, 'spec', 'clusterIP')).toBe('None')
+    expect(monitor.metadata.labels).toMatchObject({ release: 'prometheus' })
+    expect(at(only(objects, 'PrometheusRule'), 'spec')).toEqual(
+      parse(text('charts/gmsa-account-provider/files/alerts.yaml')),
+    )
+    const dashboard = String(at(only(objects, 'ConfigMap', '-dashboard'), 'data', 'gmsa-account-provider.json'))
+    expect(JSON.parse(dashboard)).toEqual(JSON.parse(text('charts/gmsa-account-provider/files/dashboard.json')))
+  })
+
+  test('an uninstall removes the host files on every Windows node, and waits for that', () => {
+    const hooks = render({ values: 'rancher-placement' }).filter(
+      ({ metadata }) => metadata.annotations?.['helm.sh/hook'] === 'post-delete',
+    )
+    const cleanup = only(hooks, 'DaemonSet')
+    const job = only(hooks, 'Job')
+    const { name, namespace } = cleanup.metadata
+    expect(namespace).toBe('cattle-windows-gmsa-system')
+    expect(at(cleanup, 'spec', 'template', 'spec', 'initContainers', 1, 'args')).toEqual([
+      'cleanup',
+      '--namespace',
+      'cattle-windows-gmsa-system-contoso-ccg',
+    ])
+    expect(at(cleanup, 'spec', 'template', 'spec', 'tolerations')).toEqual([
+      { key: 'os', value: 'windows', effect: 'NoSchedule' },
+    ])
+    expect(at(job, 'spec', 'template', 'spec', 'containers', 0)).toMatchObject({
+      image: 'registry.example.com/rancher/kubectl:v1.30.0',
+      args: ['rollout', 'status', `daemonset/${name}`, `--namespace=${namespace}`, '--timeout=540s'],
+    })
+    expect(at(only(hooks, 'Role'), 'rules', 0, 'resourceNames')).toEqual([name])
+    // Helm creates hooks by weight, and waits for Jobs alone: the last must be the Job.
+    const weightOf = ({ metadata }: KubernetesObject) => Number(metadata.annotations?.['helm.sh/hook-weight'])
+    for (const other of hooks) if (other !== job) expect(weightOf(other)).toBeLessThan(weightOf(job))
+    for (const { metadata } of hooks)
+      expect(metadata.annotations?.['helm.sh/hook-delete-policy']).toContain('hook-succeeded')
+    expect(
+      render({ values: 'deployment' }).some(({ metadata }) => metadata.annotations?.['helm.sh/hook'] === 'post-delete'),
+    ).toBe(false)
+  })
+
+  test('helm test runs check with the configuration, the files and the rights of the service', () => {
+    const objects = render({ values: 'linux' })
+    const [service, check] = ['DaemonSet', 'Pod'].map(
+      (kind) => podsOf(objects).find(({ object }) => object.kind === kind)?.spec,
+    )
+    expect(only(objects, 'Pod').metadata.annotations).toMatchObject({ 'helm.sh/hook': 'test' })
+    const [first, ...rest] = listAt(check, 'containers', 0, 'args')
+    expect(first).toBe('check')
+    expect(['run', ...rest]).toEqual(at(service, 'containers', 0, 'args'))
+    for (const path of [
+      ['serviceAccountName'],
+      ['volumes'],
+      ['containers', 0, 'volumeMounts'],
+      ['containers', 0, 'env'],
+    ]) {
+      expect(at(check, ...path)).toEqual(at(service, ...path))
+    }
+  })
+
+  test('a deployment scales, spreads and survives a drain', () => {
+    const scaled = render({ values: 'deployment-autoscaling' })
+    expect(at(only(scaled, 'Deployment'), 'spec', 'replicas')).toBeUndefined()
+    expect(at(only(scaled, 'HorizontalPodAutoscaler'), 'spec')).toMatchObject({
+      minReplicas: 3,
+      maxReplicas: 9,
+      scaleTargetRef: { name: 'gmsa' },
+    })
+    expect(only(scaled, 'PodDisruptionBudget')).toBeDefined()
+    const spread = listAt(
+      only(render({ values: 'deployment' }), 'Deployment'),
+      'spec',
+      'template',
+      'spec',
+      'topologySpreadConstraints',
+    )
+    expect(spread.map((each) => at(each, 'topologyKey'))).toEqual([
+      'kubernetes.io/hostname',
+      'topology.kubernetes.io/zone',
+    ])
+    expect(render({ values: 'deployment-single' }).some(({ kind }) => kind === 'PodDisruptionBudget')).toBe(false)
+  })
+
+  test('what only the chart can know is added to the configuration, and takes nothing away', () => {
+    const configOf = (values: string) => parse(configurationOf(render({ values })))
+    expect(configOf('windows-several-secrets')).toMatchObject({
+      listen: { port: 28443 },
+      admin: { port: 29464 },
+      ccg: { namespace: 'cattle-windows-gmsa-system' },
+      accounts: { 'ccg-eu': { provider: 'cluster' }, 'ccg-us': { provider: 'cluster' } },
+      log: { level: 'debug' },
+    })
+    expect(configOf('windows-own-certificates').tls).toMatchObject({
+      certificate: '/etc/gmsa-account-provider/tls/server/tls.crt',
+      crl: '/etc/gmsa-account-provider/crl/ca.crl',
+    })
+    expect(configOf('deployment-clients').admin).toEqual({ port: 9464, statusPage: false })
+    expect(configOf('linux-files').providers).toEqual({
+      mounted: { type: 'file', directory: '/etc/gmsa-account-provider/secrets' },
+    })
+  })
+
+  test('a certificate has the names by which clients reach the service', () => {
+    const namesIn = (values: string) => at(only(render({ values }), 'Certificate', '-server'), 'spec', 'dnsNames')
+    expect(namesIn('default')).toEqual(['localhost'])
+    const service = 'gmsa.contoso-ad'
+    const names = ['localhost', 'gmsa', service, `${service}.svc`, `${service}.svc.k8s.example.com`]
+    expect(namesIn('deployment-autoscaling')).toEqual(names)
+    expect(namesIn('deployment-clients')).toContain('gmsa.contoso.com')
+  })
+
+  test('whatever a cluster asks for besides is handed on', () => {
+    const objects = render({ values: 'linux-files' })
+    const { template: pod, spec } = podsOf(objects)[0] ?? {}
+    expect(at(pod, 'metadata')).toMatchObject({
+      annotations: { 'example.com/team': 'identity' },
+      labels: { 'example.com/tier': 'infrastructure' },
+    })
+    expect(spec).toMatchObject({ priorityClassName: 'system-node-critical' })
+    expect(at(spec, 'containers', 0, 'env')).toContainEqual({ name: 'TZ', value: 'UTC' })
+    const pinned = render({ values: 'pinned' })
+    const image = at(podsOf(pinned)[0]?.spec, 'containers', 0)
+    expect(at(image, 'image')).toMatch(
+      /^registry\.example\.com\/gmsa-account-provider:0\.1\.0@sha256:(0123456789abcdef){4}$/,
+    )
+    expect(at(image, 'imagePullPolicy')).toBe('Always')
+    expect(only(pinned, 'ServiceAccount').metadata).toMatchObject({
+      name: 'gmsa',
+      annotations: { 'azure.workload.identity/client-id': '00000000-0000-0000-0000-000000000000' },
+    })
+    const autoscaled = podsOf(render({ values: 'deployment-autoscaling' }))[0]?.spec
+    expect(at(autoscaled, 'containers', 0, 'resources', 'limits')).toEqual({ memory: '512Mi' })
+  })
+
+  test("what is somebody else's is not made", () => {
+    const objects = render({ values: 'bare' })
+    const kinds = new Set(objects.map(({ kind }) => kind))
+    for (const kind of ['Role', 'RoleBinding', 'ServiceAccount', 'NetworkPolicy', 'PodDisruptionBudget']) {
+      expect(kinds).not.toContain(kind)
+    }
+    expect(at(podsOf(objects)[0]?.spec, 'serviceAccountName')).toBe('gmsa')
+  })
+
+  test('pods of each Linux node ask the service on their own node', () => {
+    expect(at(only(render({ values: 'linux' }), 'Service'), 'spec', 'internalTrafficPolicy')).toBe('Local')
+    expect(at(only(render({ values: 'deployment' }), 'Service'), 'spec', 'internalTrafficPolicy')).toBeUndefined()
+  })
+})
