@@ -79,8 +79,8 @@ async function ticketRows({ tickets, files, fresh, earlier }: Scene): Promise<Ro
   const refusals = await tickets.refusals(files.acceptor, sets)
   return sets.flatMap((set, index) => {
     const name = set === fresh ? 'tickets of now' : `tickets of ${set.when}`
-    const { strict, any } = refusals[index] ?? { strict: 'not tried', any: 'not tried' }
-    return [[`${name}, strict acceptor`, strict] as const, [`${name}, any acceptor`, any] as const]
+    const kinds = Object.entries(refusals[index] ?? { acceptor: 'not tried' })
+    return kinds.map(([kind, problem]) => [`${name}, ${kind} acceptor`, problem] as const)
   })
 }
 

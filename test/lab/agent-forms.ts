@@ -5,6 +5,7 @@ import { expect } from 'vitest'
 import type { AgentConfig, OutputConfig } from '../../src/agent/config.ts'
 import type { AgentStatus } from '../../src/agent/status.ts'
 import { CLI } from '../fakes/cli.ts'
+import type { PkiFiles } from '../fakes/pki.ts'
 import type { Rig } from '../fakes/rig.ts'
 import { type DirectoryRigOptions, makeDirectoryRig } from './directory-rig.ts'
 import type { Domain, Run } from './domain.ts'
@@ -73,18 +74,17 @@ export const addressOf = (rig: Rig) => `https://localhost:${rig.service.port}`
 
 const underUmask = (umask: string) => ['-c', `umask ${umask}; exec "$@"`, 'sh', process.execPath]
 
-/** The command line of `agent --once` for both keytabs, after `node`. */
-export function onceArguments(
-  rig: Rig,
+/** The command line of `agent` for both keytabs of an account, after `node`. */
+export function agentArguments(
+  { client: { certificate, key }, ca }: PkiFiles,
   account: string,
   files: AgentFiles,
-  servers: readonly string[] = [addressOf(rig)],
+  servers: readonly string[],
 ): string[] {
-  const { certificate, key } = rig.files.client
   const where = servers.flatMap((server) => ['--server', server])
-  const identity = ['--cert', certificate, '--key', key, '--ca', rig.files.ca, '--account', account]
+  const identity = ['--cert', certificate, '--key', key, '--ca', ca, '--account', account]
   const outputs = ['--acceptor-keytab', files.acceptor, '--initiator-keytab', files.initiator]
-  return [...CLI, 'agent', ...where, ...identity, ...outputs, '--once']
+  return [...CLI, 'agent', ...where, ...identity, ...outputs]
 }
 
 /** Runs `agent --once` by the domain's clock. */
@@ -101,7 +101,11 @@ export async function oneShotForm({ domain, account, folder, umask, pki }: FormO
     async moveTo() {},
     async use(ahead) {
       await using rig = await makeDirectoryRig(domain, shiftedClock(ahead), { accounts: [account], pki })
-      const { code, stderr } = await runOnceUnder(domain, onceArguments(rig, account, files), umask)
+      const { code, stderr } = await runOnceUnder(
+        domain,
+        [...agentArguments(rig.files, account, files, [addressOf(rig)]), '--once'],
+        umask,
+      )
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
     },
     async [Symbol.asyncDispose]() {},

@@ -39,12 +39,12 @@ export async function setReaders(domain: Domain, name: string, readers: keyof ty
   await domain.modify(`dn: ${dn}\nchangetype: modify\nreplace: ${attribute}\n${attribute}: ${READERS[readers]}\n`)
 }
 
-/** msDS-KeyVersionNumber of an account, as OpenLDAP's tool reads it; `name` without the dollar sign. */
-export async function keyVersionOf(domain: Domain, name: string): Promise<number> {
+/** msDS-KeyVersionNumber of an account at one controller, as OpenLDAP's tool reads it; `name` without the dollar sign. */
+export async function keyVersionOf(domain: Domain, name: string, controller = domain.ip): Promise<number> {
   const { username, password } = domain.ccg
   const passwordFile = join(domain.state, `ldapsearch-password-${randomUUID()}`)
   await writeFile(passwordFile, password, { mode: 0o600 })
-  const asWhom = ['-x', '-H', domain.ldapsUrl, '-D', `${username}@${domain.dns}`, '-y', passwordFile]
+  const asWhom = ['-x', '-H', `ldaps://${controller}`, '-D', `${username}@${domain.dns}`, '-y', passwordFile]
   const what = ['-LLL', '-b', domain.base, `(sAMAccountName=${name}$)`, 'msDS-KeyVersionNumber']
   const { stdout, stderr } = await domain.run('ldapsearch', [...asWhom, ...what])
   const [, kvno] = /^msDS-KeyVersionNumber: (\d+)$/m.exec(stdout) ?? []

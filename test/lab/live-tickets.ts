@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { Domain } from './domain.ts'
-import { accept } from './tickets.ts'
+import { type Acceptance, accept } from './tickets.ts'
 
 /** Samba's tickets live so long, in ms. */
 const LIFETIME = 10 * 3_600_000
@@ -19,11 +19,8 @@ export interface LiveTickets {
   take(when: string, ahead: number): Promise<TicketSet>
   /** The tickets that have not ended, the oldest first. */
   alive(ahead: number): readonly TicketSet[]
-  /** Why an acceptor refuses tickets of these sets, by set: undefined where it takes those for every service. */
-  refusals(
-    keytab: string,
-    sets: readonly TicketSet[],
-  ): Promise<{ strict: string | undefined; any: string | undefined }[]>
+  /** What acceptors make of these sets, by set: undefined where they take the tickets for every service. */
+  refusals(keytab: string, sets: readonly TicketSet[]): Promise<Acceptance[]>
 }
 
 export function makeLiveTickets(domain: Domain, services: readonly string[]): LiveTickets {
@@ -43,7 +40,7 @@ export function makeLiveTickets(domain: Domain, services: readonly string[]): Li
     async refusals(keytab, sets) {
       const ccaches = sets.map(({ ccache }) => ccache)
       const answers = await Promise.all(services.map((service) => accept(domain, keytab, service, ccaches)))
-      const joined = (kind: 'strict' | 'any', index: number) => {
+      const joined = (kind: keyof Acceptance, index: number) => {
         const problems = answers.flatMap((each, place) => {
           const { [kind]: problem } = each[index] ?? {}
           return problem === undefined ? [] : [`${services[place]}: ${problem}`]
