@@ -8,6 +8,7 @@ import { parseKeytab } from '../../src/kerberos/keytab.ts'
 import { makePki } from '../fakes/pki.ts'
 import { keepingLog, makeRig, type Rig } from '../fakes/rig.ts'
 import { type Domain, startDomain } from '../lab/domain.ts'
+import { keyVersionOf } from '../lab/gmsa.ts'
 import { needs } from '../lab/skip.ts'
 import { makeTickets, type Tickets } from '../lab/tickets.ts'
 
@@ -98,25 +99,6 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi', 'ldap-utils'))(
       return path
     }
 
-    async function directoryKvno(): Promise<number> {
-      const { username } = domain.ccg
-      const asked = [
-        '-x',
-        '-H',
-        `ldaps://${domain.ip}`,
-        '-D',
-        `${username}@${domain.dns}`,
-        '-y',
-        passwordFile(),
-        '-LLL',
-      ]
-      const search = ['-b', domain.base, '(sAMAccountName=web01$)', 'msDS-KeyVersionNumber']
-      const { stdout, stderr } = await domain.run('ldapsearch', [...asked, ...search])
-      const [, kvno] = /^msDS-KeyVersionNumber: (\d+)$/m.exec(stdout) ?? []
-      expect(kvno, stderr).toBeDefined()
-      return Number(kvno)
-    }
-
     /** What has to hold at every moment; what does not is named. */
     async function problemsNow({ withKvno = true } = {}): Promise<string[]> {
       const problems = [
@@ -125,7 +107,7 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi', 'ldap-utils'))(
       ]
       if (!withKvno) return problems
       const inFile = parseKeytab(await getBytes('/v1/accounts/web01/keytab?for=initiator')).map(({ kvno }) => kvno)
-      const inDirectory = await directoryKvno()
+      const inDirectory = await keyVersionOf(domain, 'web01')
       if (new Set(inFile).size !== 1 || inFile[0] !== inDirectory)
         problems.push(`kvno ${inFile}, directory ${inDirectory}`)
       return problems

@@ -1,6 +1,7 @@
 /**
  * An agent as a process of its own, so that it can be killed, with a clock that its parent moves. Started with the
- * agent's configuration as JSON and the clock's shift in ms; each message from the parent is another shift.
+ * agent's configuration as JSON and the clock's shift in ms; each message from the parent is another shift. Once its files
+ * are right it sends the port at which it tells of itself.
  */
 import { randomBytes } from 'node:crypto'
 import { startAgent } from '../../src/agent/agent.ts'
@@ -20,4 +21,4 @@ const agent = await startAgent({
   commit: 'none',
 })
 await agent.ready
-process.send?.('ready')
+process.send?.(agent.listening?.port ?? 0)

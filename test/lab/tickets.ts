@@ -13,6 +13,41 @@ export interface Tickets {
   accept(keytab: string): Promise<string[]>
 }
 
+/** What two acceptors make of a ticket: why they refuse it, undefined where they take it. */
+export interface Acceptance {
+  /** Bound to the service's name: looks up exactly that principal, kvno and enctype. */
+  readonly strict: string | undefined
+  /** Takes any key of the file. */
+  readonly any: string | undefined
+}
+
+/** Why `account` can't log on with the key of this keytab; undefined where it can. */
+export async function logOn(domain: Domain, keytab: string, account: string): Promise<string | undefined> {
+  const args = ['-k', '-t', keytab, '-c', 'MEMORY:own', `${account}@${domain.realm}`]
+  const { code, stderr } = await domain.run('kinit', args)
+  return code === 0 ? undefined : `kinit -k: ${stderr.trim()}`
+}
+
+/** What acceptors with this keytab make of svc-ccg's tickets for `service`, one in each of these caches, in their order. */
+export async function accept(
+  domain: Domain,
+  keytab: string,
+  service: string,
+  ccaches: readonly string[],
+): Promise<Acceptance[]> {
+  const script = join(import.meta.dirname, 'acceptor.py')
+  const args = [script, keytab, `${service}@${domain.realm}`, ...ccaches]
+  const { stdout, stderr } = await domain.run('/usr/bin/python3', args)
+  const lines = stdout.split('\n').filter((line) => line !== '')
+  if (lines.length !== ccaches.length) throw new Error(`acceptor: ${stderr.slice(-300)}`)
+  const problemOf = ({ client, error }: { client?: string; error?: string } = {}) =>
+    client === `svc-ccg@${domain.realm}` ? undefined : (error ?? `takes it as ${client}`)
+  return lines.map((line) => {
+    const answer: Record<string, { client?: string; error?: string }> = JSON.parse(line)
+    return { strict: problemOf(answer['strict']), any: problemOf(answer['any']) }
+  })
+}
+
 export function makeTickets(domain: Domain, service: string): Tickets {
   const tickets: string[] = []
   let grantingTicket = ''
@@ -32,32 +67,16 @@ export function makeTickets(domain: Domain, service: string): Tickets {
       tickets.push(ccache)
     },
     async logOn(keytab, account) {
-      const ccache = `FILE:${join(domain.state, 'own')}`
-      const { code, stderr } = await domain.run('kinit', [
-        '-k',
-        '-t',
-        keytab,
-        '-c',
-        ccache,
-        `${account}@${domain.realm}`,
-      ])
-      return code === 0 ? [] : [`kinit -k: ${stderr.trim()}`]
+      const problem = await logOn(domain, keytab, account)
+      return problem === undefined ? [] : [problem]
     },
     async accept(keytab) {
-      const script = join(import.meta.dirname, 'acceptor.py')
-      const args = [script, keytab, `${service}@${domain.realm}`, ...tickets]
-      const { stdout, stderr } = await domain.run('/usr/bin/python3', args)
-      const lines = stdout.split('\n').filter((line) => line !== '')
-      const problems = lines.length === tickets.length ? [] : [`acceptor: ${stderr.slice(-300)}`]
-      lines.forEach((line, index) => {
-        const answer: Record<string, { client?: string; error?: string }> = JSON.parse(line)
-        for (const kind of ['strict', 'any']) {
-          const { client, error } = answer[kind] ?? {}
-          if (client !== `svc-ccg@${domain.realm}`)
-            problems.push(`ticket ${index}, ${kind} acceptor: ${error ?? client}`)
-        }
-      })
-      return problems
+      const answers = await accept(domain, keytab, service, tickets)
+      return answers.flatMap((answer, index) =>
+        Object.entries(answer).flatMap(([kind, problem]) =>
+          problem === undefined ? [] : [`ticket ${index}, ${kind} acceptor: ${problem}`],
+        ),
+      )
     },
   }
 }
