@@ -8,6 +8,7 @@ import { rolloverOf } from '../../src/gmsa/cycle.ts'
 import { utf16ToUtf8 } from '../../src/gmsa/managed-password.ts'
 import { type KeytabEntry, parseKeytab } from '../../src/kerberos/keytab.ts'
 import { failure } from '../contract/provider-contract.ts'
+import { brokerEvents } from '../fakes/broker-events.ts'
 import { movableClock } from '../fakes/clock.ts'
 import { fakeDirectory } from '../fakes/directory.ts'
 import { keepingLog } from '../fakes/rig.ts'
@@ -44,14 +45,7 @@ function rig({ start, created = EDGE - 40 * ROLLOVER, kvno, accounts, entry = {}
   const clock = movableClock(start)
   const directory = fakeDirectory({ clock, created, ...(kvno !== undefined && { kvno }) })
   const { log, lines } = keepingLog()
-  const events = {
-    cacheRead: vi.fn(),
-    providerRead: vi.fn(),
-    providerUp: vi.fn(),
-    accountRead: vi.fn(),
-    accountKeys: vi.fn(),
-    directoryRead: vi.fn(),
-  }
+  const events = brokerEvents()
   const open = (random = () => 0) => {
     const broker = openBroker({
       accounts: new Map(Object.entries(accounts ?? { web01: { provider: 'ad', options: entry } })),
