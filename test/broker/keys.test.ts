@@ -324,6 +324,37 @@ describe('two hundred accounts', () => {
   })
 })
 
+describe('encryption types', () => {
+  test('that are assumed are named in the log, once for as long as that lasts', async () => {
+    const { directory, keytab, lines } = rig({ start: EDGE + HOUR })
+    const assumed = () => lines.filter(({ message }) => message.endsWith('is not set: these are assumed'))
+    for (const [supportedEnctypes, told] of [
+      [0, 1],
+      [0, 1],
+      [24, 1],
+      [0, 2],
+    ] as const) {
+      directory.says({ supportedEnctypes })
+      directory.announce()
+      await keytab('acceptor')
+      expect(assumed()).toHaveLength(told)
+    }
+    expect(assumed()[0]).toMatchObject({ level: 'warn', account: 'web01', enctypes: ['aes256', 'aes128'] })
+  })
+
+  test('that are wanted and not supported are named in the log, and have no keys', async () => {
+    const { keytab, lines } = rig({ start: EDGE + HOUR, entry: { enctypes: ['aes256', 'rc4'] } })
+    const { bytes } = await keytab('initiator')
+    expect(parseKeytab(bytes).map(({ enctype }) => enctype)).toEqual([18])
+    expect(lines).toContainEqual({
+      level: 'warn',
+      account: 'web01',
+      leftOut: ['rc4'],
+      message: 'enctypes left out that the account does not support',
+    })
+  })
+})
+
 describe('the kvno', () => {
   test('that contradicts what is known is read again at once, and believed only when it stays', async () => {
     const { clock, directory, keytab, lines } = rig({ start: EDGE + HOUR, kvno: 9 })
