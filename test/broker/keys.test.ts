@@ -355,6 +355,14 @@ describe('encryption types', () => {
   })
 })
 
+test('a bug behind a reading is told in the log by where it is, and not by what it says', async () => {
+  const { directory, keytab, lines } = rig({ start: EDGE + HOUR })
+  directory.fail(new TypeError('canary'))
+  await failure(keytab('acceptor'), 'INTERNAL')
+  expect(lines).toMatchObject([{ account: 'web01', code: 'INTERNAL', fault: { type: 'TypeError' } }])
+  expect(JSON.stringify(lines)).not.toContain('canary')
+})
+
 describe('the kvno', () => {
   test('that contradicts what is known is read again at once, and believed only when it stays', async () => {
     const { clock, directory, keytab, lines } = rig({ start: EDGE + HOUR, kvno: 9 })
