@@ -33,6 +33,11 @@ export function faultOf(thrown: unknown, causes = MAX_CAUSES): Fault {
   }
 }
 
+/** For the log line of an error: what is behind an INTERNAL one, and nothing for any other. */
+export function faultBehind(error: GmsaError | undefined): { readonly fault?: Fault } {
+  return error?.code === 'INTERNAL' ? { fault: faultOf(error.cause ?? error) } : {}
+}
+
 /** The stack begins with the message as it was when the error was made; one that was changed since has no frames. */
 function framesOf({ message, stack = '' }: Error): string[] {
   const start = stack.indexOf(message)

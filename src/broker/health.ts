@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import { type GmsaError, isOutage, toGmsaError } from '../base/errors.ts'
+import { faultBehind } from '../base/fault.ts'
 import type { Log } from '../base/log.ts'
 import type { Provider } from '../providers/provider.ts'
 import { FIRST_REST, LONGEST_REST } from './circuit.ts'
@@ -131,8 +132,10 @@ export function watchHealth(options: HealthOptions): Health {
 function report({ health: { provider, up, error }, logged }: State, { clock, log }: HealthOptions): void {
   const now = clock.monotonic()
   if (up === logged.up || now - logged.at < QUIET) return
-  if (!up) log.warn({ provider, code: error?.code, reason: error?.reason, problem: error?.message }, 'store is out')
-  else if (logged.up === false) log.info({ provider }, 'store answers again')
+  if (!up) {
+    const problem = { code: error?.code, reason: error?.reason, problem: error?.message, ...faultBehind(error) }
+    log.warn({ provider, ...problem }, 'store is out')
+  } else if (logged.up === false) log.info({ provider }, 'store answers again')
   const silent = up && logged.up === undefined
   logged.up = up
   if (!silent) logged.at = now

@@ -1,4 +1,5 @@
 import { type GmsaError, isOutage } from '../base/errors.ts'
+import { faultBehind } from '../base/fault.ts'
 import type { Log } from '../base/log.ts'
 import type { BlobOddity } from '../gmsa/managed-password.ts'
 import type { ManagedPassword } from '../gmsa/material.ts'
@@ -50,7 +51,8 @@ export function makeNotices(account: string, log: Log): Notices {
       const what = isOutage(error) ? 'outage' : error.code
       if (failing === what || what === 'KIND_NOT_OFFERED' || what === 'ACCOUNT_NOT_FOUND') return
       failing = what
-      log.warn({ account, code: error.code, reason: error.reason, problem: error.message }, 'managed password not read')
+      const { code, reason, message: problem } = error
+      log.warn({ account, code, reason, problem, ...faultBehind(error) }, 'managed password not read')
     },
   }
 }

@@ -3,7 +3,7 @@ import rateLimit from '@fastify/rate-limit'
 import underPressure from '@fastify/under-pressure'
 import fastify, { type FastifyInstance } from 'fastify'
 import { GmsaError } from '../base/errors.ts'
-import { faultOf } from '../base/fault.ts'
+import { faultBehind } from '../base/fault.ts'
 import type { Log } from '../base/log.ts'
 import type { Broker } from '../broker/broker.ts'
 import { answerError, toRequestError } from './answer-error.ts'
@@ -50,8 +50,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   await addRateLimit(app, options.requestsPerSecond)
   app.setErrorHandler((thrown, request, reply) => {
     const error = toRequestError(thrown)
-    if (error.code === 'INTERNAL')
-      log.error({ id: request.id, fault: faultOf(error.cause ?? error) }, 'unexpected error')
+    if (error.code === 'INTERNAL') log.error({ id: request.id, ...faultBehind(error) }, 'unexpected error')
     return answerError(request, reply, error)
   })
   addRoutes(app, { broker, peers, waits })

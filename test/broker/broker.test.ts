@@ -5,6 +5,7 @@ import { type AccountEntry, type Broker, openBroker } from '../../src/broker/bro
 import type { Grant } from '../../src/broker/policy.ts'
 import type { Provider } from '../../src/providers/provider.ts'
 import { failure } from '../contract/provider-contract.ts'
+import { brokerEvents } from '../fakes/broker-events.ts'
 import { movableClock } from '../fakes/clock.ts'
 import { CREDENTIAL, type MemoryStore, memoryStore } from '../fakes/memory-provider.ts'
 
@@ -23,14 +24,7 @@ afterEach(async () => await broker[Symbol.asyncDispose]())
 
 function rig(accounts: Record<string, AccountEntry>, stores: readonly MemoryStore[] = [memoryStore()]) {
   const clock = movableClock()
-  const events = {
-    cacheRead: vi.fn(),
-    providerRead: vi.fn(),
-    providerUp: vi.fn(),
-    accountRead: vi.fn(),
-    accountKeys: vi.fn(),
-    directoryRead: vi.fn(),
-  }
+  const events = brokerEvents()
   broker = openBroker({
     accounts: new Map(Object.entries(accounts)),
     providers: new Map(stores.map(({ provider }) => [provider.name, provider])),

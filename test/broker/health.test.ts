@@ -16,7 +16,11 @@ function rig() {
   const stores = [memoryStore('one'), memoryStore('two')] as const
   const lines: string[] = []
   const ignore = () => {}
-  const keep = (fields: object, message: string) => void lines.push(`${Reflect.get(fields, 'provider')} ${message}`)
+  const faults: unknown[] = []
+  const keep = (fields: object, message: string) => {
+    lines.push(`${Reflect.get(fields, 'provider')} ${message}`)
+    faults.push(Reflect.get(fields, 'fault'))
+  }
   const log = { trace: ignore, debug: ignore, info: keep, warn: keep, error: keep }
   const onChange = vi.fn()
   const onAnswer = vi.fn()
@@ -24,7 +28,7 @@ function rig() {
   const watched = watchHealth({ providers, clock, log, timeout: 5_000, interval: INTERVAL, onChange, onAnswer })
   health = watched
   const up = () => Object.fromEntries(watched.all().map((each) => [each.provider, each.up]))
-  return { clock, one: stores[0], two: stores[1], lines, onChange, onAnswer, health: watched, up }
+  return { clock, one: stores[0], two: stores[1], lines, faults, onChange, onAnswer, health: watched, up }
 }
 
 describe('probes', () => {
@@ -140,11 +144,13 @@ describe('probes', () => {
     expect(up()).toEqual({ one: true, two: true })
   })
 
-  test('that fail by a bug count as down, and as INTERNAL', async () => {
-    const { health, one } = rig()
-    one.fail(new TypeError('bug'))
+  test('that fail by a bug count as down, and as INTERNAL; the log tells where, and not what', async () => {
+    const { health, one, faults } = rig()
+    one.fail(new TypeError('canary'))
     await health.probeAll()
     expect(health.all()[0]).toMatchObject({ up: false, error: { code: 'INTERNAL' } })
+    expect(faults).toEqual([{ type: 'TypeError', stack: expect.arrayContaining([expect.stringMatching(/^at /)]) }])
+    expect(JSON.stringify(faults)).not.toContain('canary')
   })
 
   test('end with the watch', async () => {

@@ -8,6 +8,7 @@ import { rolloverOf } from '../../src/gmsa/cycle.ts'
 import { utf16ToUtf8 } from '../../src/gmsa/managed-password.ts'
 import { type KeytabEntry, parseKeytab } from '../../src/kerberos/keytab.ts'
 import { failure } from '../contract/provider-contract.ts'
+import { brokerEvents } from '../fakes/broker-events.ts'
 import { movableClock } from '../fakes/clock.ts'
 import { fakeDirectory } from '../fakes/directory.ts'
 import { keepingLog } from '../fakes/rig.ts'
@@ -44,14 +45,7 @@ function rig({ start, created = EDGE - 40 * ROLLOVER, kvno, accounts, entry = {}
   const clock = movableClock(start)
   const directory = fakeDirectory({ clock, created, ...(kvno !== undefined && { kvno }) })
   const { log, lines } = keepingLog()
-  const events = {
-    cacheRead: vi.fn(),
-    providerRead: vi.fn(),
-    providerUp: vi.fn(),
-    accountRead: vi.fn(),
-    accountKeys: vi.fn(),
-    directoryRead: vi.fn(),
-  }
+  const events = brokerEvents()
   const open = (random = () => 0) => {
     const broker = openBroker({
       accounts: new Map(Object.entries(accounts ?? { web01: { provider: 'ad', options: entry } })),
@@ -328,6 +322,45 @@ describe('two hundred accounts', () => {
     await read('web0')
     expect(directory.reads).toHaveLength(1_002)
   })
+})
+
+describe('encryption types', () => {
+  test('that are assumed are named in the log, once for as long as that lasts', async () => {
+    const { directory, keytab, lines } = rig({ start: EDGE + HOUR })
+    const assumed = () => lines.filter(({ message }) => message.endsWith('is not set: these are assumed'))
+    for (const [supportedEnctypes, told] of [
+      [0, 1],
+      [0, 1],
+      [24, 1],
+      [0, 2],
+    ] as const) {
+      directory.says({ supportedEnctypes })
+      directory.announce()
+      await keytab('acceptor')
+      expect(assumed()).toHaveLength(told)
+    }
+    expect(assumed()[0]).toMatchObject({ level: 'warn', account: 'web01', enctypes: ['aes256', 'aes128'] })
+  })
+
+  test('that are wanted and not supported are named in the log, and have no keys', async () => {
+    const { keytab, lines } = rig({ start: EDGE + HOUR, entry: { enctypes: ['aes256', 'rc4'] } })
+    const { bytes } = await keytab('initiator')
+    expect(parseKeytab(bytes).map(({ enctype }) => enctype)).toEqual([18])
+    expect(lines).toContainEqual({
+      level: 'warn',
+      account: 'web01',
+      leftOut: ['rc4'],
+      message: 'enctypes left out that the account does not support',
+    })
+  })
+})
+
+test('a bug behind a reading is told in the log by where it is, and not by what it says', async () => {
+  const { directory, keytab, lines } = rig({ start: EDGE + HOUR })
+  directory.fail(new TypeError('canary'))
+  await failure(keytab('acceptor'), 'INTERNAL')
+  expect(lines).toMatchObject([{ account: 'web01', code: 'INTERNAL', fault: { type: 'TypeError' } }])
+  expect(JSON.stringify(lines)).not.toContain('canary')
 })
 
 describe('the kvno', () => {

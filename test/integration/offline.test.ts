@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { mkdtemp, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Client, type Entry } from 'ldapts'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Clock } from '../../src/base/clock.ts'
 import { GmsaError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
@@ -17,6 +17,7 @@ import { formatKdfParam } from '../../src/gmsa/root-key.ts'
 import { formatSid } from '../../src/gmsa/sid.ts'
 import { openKdsRootKey } from '../../src/providers/kds-root-key/index.ts'
 import { parseRootKeys } from '../../src/providers/root-key-records.ts'
+import { brokerEvents } from '../fakes/broker-events.ts'
 import { runCli } from '../fakes/cli.ts'
 import { makePki, writePki } from '../fakes/pki.ts'
 import { type Domain, startDomain } from '../lab/domain.ts'
@@ -162,14 +163,7 @@ describe.skipIf(!needs('samba', 'krb5', 'ldap-utils'))('passwords derived withou
       timeout: 5_000,
       clock,
       log: silentLog,
-      events: {
-        cacheRead: vi.fn(),
-        providerRead: vi.fn(),
-        providerUp: vi.fn(),
-        accountRead: vi.fn(),
-        accountKeys: vi.fn(),
-        directoryRead: vi.fn(),
-      },
+      events: brokerEvents(),
     })
     const { bytes } = await broker.keytab({ allows: () => true }, account, { use: 'initiator', principals: [] })
     const keytab = join(domain.state, `${account}.keytab`)

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, describe, expect, test, vi } from 'vitest'
+import { afterEach, describe, expect, test } from 'vitest'
 import { Secret } from '../../../src/base/secret.ts'
 import { type Broker, openBroker } from '../../../src/broker/broker.ts'
 import { ntHash } from '../../../src/crypto/string-to-key.ts'
@@ -10,6 +10,7 @@ import { encodeKeytab, type KeytabEntry, parseKeytab } from '../../../src/kerber
 import { parsePrincipal } from '../../../src/kerberos/principal.ts'
 import { accountSalt } from '../../../src/kerberos/salt.ts'
 import { failure } from '../../contract/provider-contract.ts'
+import { brokerEvents } from '../../fakes/broker-events.ts'
 import { keepingLog } from '../../fakes/rig.ts'
 import { BY_CREATION, FIRST, HOUR, MINUTE, type OfflineRig, openRig, ROLLOVER, WEBSVC } from './rig.ts'
 
@@ -43,14 +44,7 @@ function serve(rig: OfflineRig, options: object): { readonly broker: Broker; sai
     clock: rig.clock,
     log,
     random: () => 0,
-    events: {
-      cacheRead: vi.fn(),
-      providerRead: vi.fn(),
-      providerUp: vi.fn(),
-      accountRead: vi.fn(),
-      accountKeys: vi.fn(),
-      directoryRead: vi.fn(),
-    },
+    events: brokerEvents(),
   })
   closing.push(broker)
   return { broker, said: () => lines.flatMap(({ note }) => (typeof note === 'string' ? [note] : [])) }
