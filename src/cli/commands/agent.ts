@@ -109,7 +109,7 @@ async function keep(loaded: LoadedAgent, { once = false }: AgentFlags): Promise<
   const config = { ...loaded.config, ...(krb5Config && { krb5Config }) }
   const options = { config, clock: systemClock, random: Math.random, randomBytes, ...buildInfo() }
   if (once) return keepOnce({ ...options, log: silentLog })
-  const output = openProcessLog(loaded.logLevel)
+  const output = openProcessLog(loaded.logLevel, systemClock)
   try {
     await keepOn({ ...options, log: output.log }, output)
   } finally {
