@@ -1,16 +1,13 @@
-import { execFile } from 'node:child_process'
 import { rmSync } from 'node:fs'
-import { cp, mkdir, mkdtemp, readFile, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
+import { join } from 'node:path'
+import { ROOT } from '../test/fakes/cli.ts'
+import { compile, install } from '../test/fakes/compiled.ts'
 import { makePki, type PkiFiles, writePki } from '../test/fakes/pki.ts'
 import type { Access } from './client.ts'
 import { ACCOUNT, CREDENTIAL } from './credential.ts'
 import { freePort, type Target } from './processes.ts'
-
-const ROOT = dirname(dirname(fileURLToPath(import.meta.url)))
 
 export interface Bench {
   readonly access: Omit<Access, 'port'>
@@ -42,12 +39,8 @@ export async function prepare(): Promise<Bench> {
 }
 
 /** Compiled as the image has them: type stripping at start-up is no part of what is measured. */
-export async function build(directory: string): Promise<void> {
-  const compile = (project: string, ...flags: string[]) =>
-    promisify(execFile)(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', project, ...flags])
-  await symlink(join(ROOT, 'node_modules'), join(directory, 'node_modules'), 'junction')
-  await cp(join(ROOT, 'package.json'), join(directory, 'package.json'))
-  await compile(join(ROOT, 'tsconfig.build.json'), '--outDir', join(directory, 'dist'))
+async function build(directory: string): Promise<void> {
+  await install(directory)
   const project = join(directory, 'tsconfig.json')
   await writeFile(
     project,

@@ -1,15 +1,15 @@
-import { X509Certificate } from 'node:crypto'
+import { hash, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
+import { Agent } from 'node:https'
 import { createSecureContext } from 'node:tls'
 import { GmsaError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { IdentityFiles } from './config.ts'
 
-/** PEM bytes for a TLS client. */
+/** What a TLS client says of itself, and whom it believes. */
 export interface Identity {
-  readonly cert: Buffer
-  readonly key: Buffer
-  readonly ca: Buffer
+  /** Makes a connection of its own for each request; they share certificates and key, parsed once. */
+  readonly connections: Agent
   /** When the certificate ends. */
   readonly expires: Date
 }
@@ -28,15 +28,19 @@ export interface IdentitySource {
  */
 export function openIdentity(files: IdentityFiles, log: Log): IdentitySource {
   let good: Identity | undefined
+  /** Digest of the files that `good` was made of. */
+  let known = ''
   let refused = ''
   return {
     async load() {
       try {
-        const [cert, key, ca] = await Promise.all([readPem(files.certificate), readPem(files.key), readPem(files.ca)])
-        if (good && sameBytes(good, { cert, key, ca })) return good
-        const identity = parseIdentity(files, cert, key, ca)
+        const pem = await Promise.all([readPem(files.certificate), readPem(files.key), readPem(files.ca)])
+        const digest = pem.map((bytes) => hash('sha256', bytes)).join()
+        if (good && digest === known) return good
+        const identity = parseIdentity(files, pem)
         if (good) log.info({ certificate: files.certificate, expires: identity.expires }, 'certificate taken up')
         good = identity
+        known = digest
         refused = ''
         return identity
       } catch (thrown) {
@@ -59,12 +63,13 @@ async function readPem(file: string): Promise<Buffer> {
   })
 }
 
-function parseIdentity(files: IdentityFiles, cert: Buffer, key: Buffer, ca: Buffer): Identity {
+function parseIdentity(files: IdentityFiles, [cert, key, ca]: readonly [Buffer, Buffer, Buffer]): Identity {
   try {
-    createSecureContext({ cert, key })
+    const secureContext = createSecureContext({ cert, key, ca, minVersion: 'TLSv1.2' })
+    const connections = new Agent({ secureContext, maxCachedSessions: 0 })
     const expires = new X509Certificate(cert).validToDate
     new X509Certificate(ca)
-    return { cert, key, ca, expires }
+    return { connections, expires }
   } catch (error) {
     throw new GmsaError(
       'CONFIG_INVALID',
@@ -74,8 +79,4 @@ function parseIdentity(files: IdentityFiles, cert: Buffer, key: Buffer, ca: Buff
       },
     )
   }
-}
-
-function sameBytes(one: Identity, other: Pick<Identity, 'cert' | 'key' | 'ca'>): boolean {
-  return one.cert.equals(other.cert) && one.key.equals(other.key) && one.ca.equals(other.ca)
 }

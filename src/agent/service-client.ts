@@ -52,7 +52,7 @@ export function makeServiceClient({ servers, timeout, identity, clock }: Service
   let last = 0
 
   async function tryInTurn(query: KeytabQuery): Promise<KeytabReply> {
-    const { cert, key, ca } = await identity()
+    const { connections } = await identity()
     const until = clock.monotonic() + timeout
     const failures: GmsaError[] = []
     for (let turn = 0; turn < servers.length; turn++) {
@@ -61,7 +61,7 @@ export function makeServiceClient({ servers, timeout, identity, clock }: Service
       // What is left is shared among those that are left, so that the last one is still asked in time.
       const limit = (until - clock.monotonic()) / (servers.length - turn)
       try {
-        const reply = await ask(server, { query, limit, clock, tls: { cert, key, ca } })
+        const reply = await ask(server, { query, limit, clock, connections })
         last = place
         return reply
       } catch (thrown) {
@@ -105,10 +105,10 @@ interface Attempt {
   /** In ms: for the handshake, and once more for the answer when it is due. */
   readonly limit: number
   readonly clock: Clock
-  readonly tls: Pick<Identity, 'cert' | 'key' | 'ca'>
+  readonly connections: Identity['connections']
 }
 
-async function ask(server: string, { query, limit, clock, tls }: Attempt): Promise<KeytabReply> {
+async function ask(server: string, { query, limit, clock, connections }: Attempt): Promise<KeytabReply> {
   const { account, etag, wait = 0, signal } = query
   signal?.throwIfAborted()
   const url = urlOf(server, query)
@@ -118,7 +118,7 @@ async function ask(server: string, { query, limit, clock, tls }: Attempt): Promi
     ...(holds && { prefer: `wait=${wait}` }),
   }
   const { promise, resolve, reject } = Promise.withResolvers<KeytabReply>()
-  const outgoing = request(url, { ...tls, headers, agent: false, minVersion: 'TLSv1.2' })
+  const outgoing = request(url, { headers, agent: connections })
   let timer: Disposable | undefined
   const allow = (ms: number) => {
     timer?.[Symbol.dispose]()

@@ -1,7 +1,8 @@
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { GmsaError } from '../base/errors.ts'
+import { createServer } from '../base/node-http.ts'
 import type { AgentStatus } from './status.ts'
 
 export interface StatusServerOptions {

@@ -1,4 +1,5 @@
-import { destination, type Logger, pino, stdTimeFunctions } from 'pino'
+import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino'
+import type { Clock } from '../base/clock.ts'
 import type { LogLevel } from './config.ts'
 
 /** What waits for a reader of stdout that is too slow; what comes on top is dropped rather than kept in memory. */
@@ -13,16 +14,17 @@ export interface ProcessLog {
   flush(): void
 }
 
+const STDOUT = 1
+
 /**
- * JSON lines on stdout, written without blocking. Secrets are never put into a log object; the redaction here is a
- * second line of defence.
+ * JSON lines on stdout, or another descriptor, written without blocking. Secrets are never put into a log object; the
+ * redaction here is a second line of defence.
  */
-export function openProcessLog(level: LogLevel): ProcessLog {
+export function openProcessLog(level: LogLevel, clock: Clock, descriptor = STDOUT): ProcessLog {
   const stream = destination({
-    dest: 1,
+    dest: descriptor,
     sync: false,
     minLength: BLOCK_BYTES,
-    periodicFlush: LONGEST_WAIT,
     maxLength: MAX_WAITING_BYTES,
   })
   const log = pino(
@@ -34,16 +36,44 @@ export function openProcessLog(level: LogLevel): ProcessLog {
       // Wildcards would cost as much as the rest of the line; log objects are flat.
       redact: ['password', 'key', 'token'],
     },
-    stream,
+    flushedInTime(stream, clock),
   )
+  return { log, flush: () => unlessEnded(() => stream.flushSync()) }
+}
+
+function unlessEnded(flush: () => void): void {
+  try {
+    flush()
+  } catch {
+    // Nobody reads any more.
+  }
+}
+
+/**
+ * The stream, flushed while lines wait in it. Its own flush timer never rests: it was nearly all the processor time of
+ * a process that had nothing to do.
+ */
+function flushedInTime(stream: ReturnType<typeof destination>, clock: Clock): DestinationStream {
+  let armed = false
+  let came = false
+  const arm = () => {
+    if (armed) return
+    armed = true
+    clock.after(LONGEST_WAIT, () => {
+      armed = false
+      unlessEnded(() => stream.flush())
+    })
+  }
+  // While a block is on its way to a slow reader a flush does nothing: what came meanwhile may wait still.
+  stream.on('drain', () => {
+    if (came) arm()
+    came = false
+  })
   return {
-    log,
-    flush() {
-      try {
-        stream.flushSync()
-      } catch {
-        // Nobody reads any more.
-      }
+    write(line) {
+      came = true
+      stream.write(line)
+      arm()
     },
   }
 }

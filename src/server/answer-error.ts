@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { ERRORS, type ErrorCode, GmsaError } from '../base/errors.ts'
-import { STATUS_CODES } from './node-http.ts'
+import { STATUS_CODES } from '../base/node-http.ts'
 
 /** The only paths whose errors have a body. The CCG plug-in takes any JSON object elsewhere for a credential. */
 const PROBLEM_PATHS = '/v1/'

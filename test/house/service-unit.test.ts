@@ -10,7 +10,7 @@ describe.each([
   ['deploy/gmsa-account-provider.service', [], 'run --config /etc/gmsa-account-provider/config.yaml', ''],
   [
     'deploy/gmsa-agent.service',
-    [],
+    ['--jitless', '--expose-gc'],
     'agent --config /etc/gmsa-account-provider/agent.yaml',
     'CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE CAP_KILL',
   ],
@@ -44,6 +44,12 @@ describe.each([
   })
 })
 
+test('the agent runs without memory that is both written and executed, which V8 can do without its compilers', () => {
+  const unit = text('deploy/gmsa-agent.service')
+  expect(unit).toMatch(/^ExecStart=.* --jitless /m)
+  expect(unit).toContain('\nMemoryDenyWriteExecute=true\n')
+})
+
 test('the unit of the agent is told by a process of its own that it is ready, however long that takes', () => {
   const unit = text('deploy/gmsa-agent.service')
   for (const line of ['Type=notify', 'NotifyAccess=all', 'TimeoutStartSec=infinity'])
@@ -73,6 +79,9 @@ describe("the agent's examples", () => {
       config: { outputs: [{ kind: 'acceptor', mode: 0o640 }] },
     })
     const { initContainers, volumes } = deployment.spec.template.spec
+    const sidecar = initContainers.at(-1)
+    expect(sidecar).toMatchObject({ restartPolicy: 'Always' })
+    expect(sidecar.env).toEqual([{ name: 'NODE_OPTIONS', value: '--jitless --expose-gc' }])
     const { version, name }: { version: string; name: string } = JSON.parse(text('package.json'))
     const writable = new Set<string>()
     for (const container of initContainers) {

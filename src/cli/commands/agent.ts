@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import { json } from 'node:stream/consumers'
 import { Command, Option } from 'commander'
 import { type Agent, type AgentOptions, type OnceResult, runOnce, startAgent } from '../../agent/agent.ts'
 import { notifyReady } from '../../agent/notify.ts'
@@ -6,6 +8,7 @@ import type { AgentStatus } from '../../agent/status.ts'
 import { systemClock } from '../../base/clock.ts'
 import { GmsaError } from '../../base/errors.ts'
 import { silentLog } from '../../base/log.ts'
+import { get } from '../../base/node-http.ts'
 import { agentConfigOf, type LoadedAgent, readAgentConfig } from '../agent-config.ts'
 import { given } from '../config-document.ts'
 import { problemsError } from '../config-problem.ts'
@@ -109,7 +112,7 @@ async function keep(loaded: LoadedAgent, { once = false }: AgentFlags): Promise<
   const config = { ...loaded.config, ...(krb5Config && { krb5Config }) }
   const options = { config, clock: systemClock, random: Math.random, randomBytes, ...buildInfo() }
   if (once) return keepOnce({ ...options, log: silentLog })
-  const output = openProcessLog(loaded.logLevel)
+  const output = openProcessLog(loaded.logLevel, systemClock)
   try {
     await keepOn({ ...options, log: output.log }, output)
   } finally {
@@ -157,11 +160,20 @@ async function keepOn(options: AgentOptions, output: ProcessLog): Promise<void> 
   void agent.ready.then(async () => {
     log.info({}, 'every file is up to date')
     await notifyReady(process.env)
+    options.clock.after(SETTLE, giveBackStart)
   })
   await ending.signalled
   await agent.stop()
   process.off('SIGHUP', refresh)
   process.off('SIGUSR1', refresh)
+}
+
+/** In ms: after the first answers the agent asks again, and these questions are held. */
+const SETTLE = 3_000
+
+/** At rest V8 collects nothing: what the start alone needed would stay. Only where Node was started with --expose-gc. */
+function giveBackStart(): void {
+  globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' })
 }
 
 interface StatusFlags {
@@ -189,10 +201,12 @@ async function addressOf(file: string): Promise<string> {
 
 async function fetchStatus(address: string): Promise<AgentStatus> {
   const url = URL.parse('/status', address)
-  if (!url) throw new GmsaError('REQUEST_INVALID', '--url: expected http://HOST:PORT')
+  if (url?.protocol !== 'http:') throw new GmsaError('REQUEST_INVALID', '--url: expected http://HOST:PORT')
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
+  // Not by fetch, which needs WebAssembly: a pod's NODE_OPTIONS may say --jitless.
+  get(url, { signal: AbortSignal.timeout(STATUS_TIMEOUT) }, resolve).on('error', reject)
   try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(STATUS_TIMEOUT) })
-    return (await response.json()) as AgentStatus
+    return (await json(await promise)) as AgentStatus
   } catch (error) {
     throw new GmsaError('STORE_UNAVAILABLE', `${url.host}: no agent answers`, {
       cause: error,

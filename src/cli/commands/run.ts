@@ -30,7 +30,7 @@ export function runCommand(): Command {
 async function run(flags: RunFlags): Promise<void> {
   const loaded = expectLoaded(await loadRunConfig({ file: flags.config, env: process.env, cwd: process.cwd() }, flags))
   const { config } = loaded
-  const output = openProcessLog(config.log.level)
+  const output = openProcessLog(config.log.level, systemClock)
   const { log } = output
   for (const warning of loaded.warnings) log.warn({}, warning)
   const ending = endingBySignal(output)
