@@ -30,6 +30,7 @@ function rig(accounts: Record<string, AccountEntry>, stores: readonly MemoryStor
     accountRead: vi.fn(),
     accountKeys: vi.fn(),
     directoryRead: vi.fn(),
+    logOn: vi.fn(),
   }
   broker = openBroker({
     accounts: new Map(Object.entries(accounts)),

@@ -51,6 +51,7 @@ function rig({ start, created = EDGE - 40 * ROLLOVER, kvno, accounts, entry = {}
     accountRead: vi.fn(),
     accountKeys: vi.fn(),
     directoryRead: vi.fn(),
+    logOn: vi.fn(),
   }
   const open = (random = () => 0) => {
     const broker = openBroker({

@@ -24,7 +24,7 @@ const RECORDS = {
   },
 }
 
-/** A store that refuses us, and that says which of its servers did. */
+/** A store that refuses us, and that says which of its servers did, and with which password. */
 function refusingStore(): Provider {
   const store = memoryStore('ad')
   store.fail(new GmsaError('STORE_DENIED', 'no'))
@@ -32,7 +32,11 @@ function refusingStore(): Provider {
     asked('dc1.ad.test', 'failed')
     return { [Symbol.dispose]() {} }
   }
-  return { ...store.provider, watchServers }
+  const watchLogOns: Provider['watchLogOns'] = (tried) => {
+    tried('current', 'refused')
+    return { [Symbol.dispose]() {} }
+  }
+  return { ...store.provider, watchServers, watchLogOns }
 }
 
 /** What `/metrics` of a real service has after everything happened that it counts. */

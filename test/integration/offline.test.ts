@@ -169,6 +169,7 @@ describe.skipIf(!needs('samba', 'krb5', 'ldap-utils'))('passwords derived withou
         accountRead: vi.fn(),
         accountKeys: vi.fn(),
         directoryRead: vi.fn(),
+        logOn: vi.fn(),
       },
     })
     const { bytes } = await broker.keytab({ allows: () => true }, account, { use: 'initiator', principals: [] })

@@ -50,6 +50,7 @@ function serve(rig: OfflineRig, options: object): { readonly broker: Broker; sai
       accountRead: vi.fn(),
       accountKeys: vi.fn(),
       directoryRead: vi.fn(),
+      logOn: vi.fn(),
     },
   })
   closing.push(broker)
