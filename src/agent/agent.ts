@@ -7,6 +7,7 @@ import { makeHolds } from './holds.ts'
 import { type IdentitySource, openIdentity } from './identity.ts'
 import { KeytabFiles } from './keytab-files.ts'
 import { type KeytabContext, KeytabWork } from './keytab-work.ts'
+import { LeaseRecords } from './lease.ts'
 import { type Metrics, makeAgentMetrics } from './metrics.ts'
 import { Output, type Work } from './output.ts'
 import { makeServiceClient } from './service-client.ts'
@@ -127,7 +128,8 @@ async function prepare(options: AgentOptions, onRound: () => void): Promise<Prep
   const metrics = makeAgentMetrics({ version, commit })
   const client = makeServiceClient({ ...config, identity: () => identity.load(), clock })
   const { wait, checkInterval, krb5Config } = config
-  const shared = { ...options, client, files: new KeytabFiles(), holds: makeHolds(), wait, checkInterval, krb5Config }
+  const books = { files: new KeytabFiles(), holds: makeHolds(), leases: new LeaseRecords(config.outputs) }
+  const shared = { ...options, ...books, client, wait, checkInterval, krb5Config }
   const outputs = config.outputs.map(async (output) => {
     const work = await workOf(output, shared)
     return new Output({ ...options, config: output, work, onHookRun: metrics.hookRun, onRound })

@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import { GmsaError, toGmsaError } from '../base/errors.ts'
 import { requestTicket } from '../kerberos/as-exchange.ts'
+import type { Ticket } from '../kerberos/as-reply.ts'
 import {
   type Ccache,
   CONFIG_REALM,
@@ -14,6 +15,7 @@ import { locateKdcs } from '../kerberos/locate-kdcs.ts'
 import { isSamePrincipal, type Principal } from '../kerberos/principal.ts'
 import type { CcacheConfig } from './config.ts'
 import { parseAnswer } from './keytab-keeper.ts'
+import { expectGmsa, type LeaseRecords } from './lease.ts'
 import type { Round, RoundOptions, Work } from './output.ts'
 import type { ServiceClient } from './service-client.ts'
 import { openConfigured, type Target } from './target.ts'
@@ -26,6 +28,7 @@ export interface CcacheContext {
   readonly randomBytes: (length: number) => Uint8Array
   /** What the variable KRB5_CONFIG says, where it is set. */
   readonly krb5Config: string | undefined
+  readonly leases: LeaseRecords
 }
 
 /** After this part of its life a ticket is replaced, and a little later where others are: there is more than half left. */
@@ -36,7 +39,7 @@ const LOOK = 60_000
 const SHORTEST_PAUSE = 1_000
 
 /** The account's keys in force, as the service gave them last. */
-interface Keys {
+export interface Keys {
   readonly principal: Principal
   readonly entries: readonly KeytabEntry[]
   readonly etag: string | undefined
@@ -78,9 +81,12 @@ export class CcacheWork implements Work {
     const target = await this.open()
     const path = await target.locate()
     this.#keys ??= await this.#ask(undefined, signal)
+    const { lease } = this.#config
+    if (lease) expectGmsa(lease, this.#keys.principal)
     const held = await readTicket(target, path, this.#keys.principal)
     if (held && this.#context.clock.now() < this.#dueAt(held.ticket)) {
       if (!held.asWished) await target.replace(path, held.bytes)
+      if (lease) await this.#context.leases.update(lease, this.#keys.principal)
       return this.#result(path, false, held.ticket, held.tickets)
     }
     const keys = await this.#ask(this.#keys, signal).catch((thrown) => staySilent(thrown, this.#keys))
@@ -88,36 +94,19 @@ export class CcacheWork implements Work {
     const { ticket, bytes } = await this.#obtain(keys, signal)
     await onReplacing(path)
     await target.replace(path, bytes)
+    if (lease) await this.#context.leases.update(lease, keys.principal)
     this.#share = RENEWED_AFTER + this.#context.random() * SPREAD
     return this.#result(path, true, ticket, 1)
   }
 
-  /** The keys in force; `known` where they are still these. */
   async #ask(known: Keys | undefined, signal: AbortSignal): Promise<Keys> {
-    const { account } = this.#config
-    const reply = await this.#context.client.keytab({ account, use: 'initiator', etag: known?.etag, signal })
-    const { bytes, etag, server } = reply
-    if (!bytes && known) return { ...known, server }
-    const entries = bytes ? parseAnswer(bytes, account) : []
-    const [first] = entries
-    if (!first) throw new GmsaError('STORE_UNAVAILABLE', `${account}: the service answers 304 to a first question`)
-    return { principal: first.principal, entries, etag, server }
+    return askForKeys(this.#config.account, this.#context.client, { known, signal })
   }
 
-  async #obtain({ principal, entries }: Keys, signal: AbortSignal): Promise<{ ticket: Credential; bytes: Buffer }> {
-    const { clock, random, randomBytes, krb5Config: config } = this.#context
-    const { realm } = principal
+  async #obtain(keys: Keys, signal: AbortSignal): Promise<{ ticket: Credential; bytes: Buffer }> {
     try {
-      const { credential: ticket, clockSkew } = await requestTicket({
-        ...this.#config.ticket,
-        client: principal,
-        keys: entries,
-        kdcs: () => locateKdcs({ realm, config, random }),
-        clock,
-        random: randomBytes,
-        signal,
-      })
-      return { ticket, bytes: formatCcache({ principal, clockSkew, credentials: [ticket] }) }
+      const { credential: ticket, clockSkew } = await obtainTicket(keys, this.#config, { ...this.#context, signal })
+      return { ticket, bytes: formatCcache({ principal: keys.principal, clockSkew, credentials: [ticket] }) }
     } catch (thrown) {
       // The password may just have changed: the next attempt asks for the keys anew.
       if (toGmsaError(thrown).code === 'STORE_DENIED') this.#keys = undefined
@@ -145,6 +134,42 @@ export class CcacheWork implements Work {
     const untilDue = refreshAt - this.#context.clock.now()
     return { path, changed, known, pause: Math.max(SHORTEST_PAUSE, Math.min(untilDue, LOOK)) }
   }
+}
+
+/** The keys in force; `known` where they are still these. Rejects with a GmsaError, or with the signal's reason. */
+export async function askForKeys(
+  account: string,
+  client: ServiceClient,
+  { known, signal }: { readonly known?: Keys | undefined; readonly signal: AbortSignal },
+): Promise<Keys> {
+  const { bytes, etag, server } = await client.keytab({ account, use: 'initiator', etag: known?.etag, signal })
+  if (!bytes && known) return { ...known, server }
+  const entries = bytes ? parseAnswer(bytes, account) : []
+  const [first] = entries
+  if (!first) throw new GmsaError('STORE_UNAVAILABLE', `${account}: the service answers 304 to a first question`)
+  return { principal: first.principal, entries, etag, server }
+}
+
+export interface ObtainOptions extends Pick<CcacheContext, 'clock' | 'random' | 'randomBytes' | 'krb5Config'> {
+  readonly signal: AbortSignal
+}
+
+/** A ticket-granting ticket for these keys, from a KDC. Rejects with a GmsaError, or with the signal's reason. */
+export async function obtainTicket(
+  { principal, entries }: Keys,
+  { ticket }: Pick<CcacheConfig, 'ticket'>,
+  { clock, random, randomBytes, krb5Config: config, signal }: ObtainOptions,
+): Promise<Ticket> {
+  const { realm } = principal
+  return requestTicket({
+    ...ticket,
+    client: principal,
+    keys: entries,
+    kdcs: () => locateKdcs({ realm, config, random }),
+    clock,
+    random: randomBytes,
+    signal,
+  })
 }
 
 /** With keys in hand a silent service is no reason to let a ticket end. */

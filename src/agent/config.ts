@@ -18,6 +18,8 @@ export interface AgentConfig {
   readonly status?: { readonly host: string; readonly port: number; readonly required: boolean }
   /** Where the metrics are written for node_exporter. */
   readonly textfile?: string
+  /** The folder of all leases; absolute. */
+  readonly leases?: string
   /** Files and folders between colons; absent: /etc/krb5.conf. */
   readonly krb5Config?: string
   readonly outputs: readonly OutputConfig[]
@@ -51,11 +53,22 @@ export interface OutputConfig {
   readonly keepPrevious: number
   /** For a ccache: what is asked of the KDC. */
   readonly ticket?: TicketConfig
+  /** For a ccache: where `file` stands in the layout of credentials-fetcher. */
+  readonly lease?: LeasePlace
   readonly onChange?: HookConfig
 }
 
 export type KeytabConfig = OutputConfig & { readonly kind: 'acceptor' | 'initiator' }
 export type CcacheConfig = OutputConfig & { readonly kind: 'ccache' }
+
+/** A ticket's place among the leases. */
+export interface LeasePlace {
+  /** The folder of all leases; absolute. */
+  readonly directory: string
+  readonly lease: string
+  /** The gMSA's name without its `$`. */
+  readonly gmsa: string
+}
 
 /** In ms. */
 export interface TicketConfig {

@@ -41,9 +41,9 @@ export class KeytabFiles {
   }
 
   async #updateAlone(target: Target, path: string, update: KeytabUpdate): Promise<KeytabResult> {
-    this.#claim(path, update)
+    this.claim(path, update)
     const found = await target.read(path, MAX_KEYTAB_BYTES)
-    const existing = found && found.bytes.length > 0 ? parseExisting(found.bytes, target) : []
+    const existing = found && found.bytes.length > 0 ? parseExisting(found.bytes, target.file) : []
     const entries = update.merge(existing)
     const bytes = encodeKeytab(entries)
     try {
@@ -57,8 +57,11 @@ export class KeytabFiles {
     }
   }
 
-  /** What an output does not keep any more is free for another. */
-  #claim(path: string, { by, fresh }: KeytabUpdate): void {
+  /**
+   * Notes who keeps these principals in the file; what an output does not keep any more is free for another. Throws
+   * CONFIG_INVALID where another one keeps one of them.
+   */
+  claim(path: string, { by, fresh }: Pick<KeytabUpdate, 'by' | 'fresh'>): void {
     const keepers = this.#keepers.get(path) ?? new Map<string, ReadonlySet<string>>()
     const names = new Set(fresh.map(({ principal }) => formatPrincipal(principal)))
     for (const [keeper, kept] of keepers) {
@@ -72,7 +75,8 @@ export class KeytabFiles {
   }
 }
 
-function parseExisting(bytes: Buffer, { file }: Target): KeytabEntry[] {
+/** What stands in a keytab's place. Throws MATERIAL_MALFORMED where that is none. */
+export function parseExisting(bytes: Buffer, file: string): KeytabEntry[] {
   try {
     return parseKeytab(bytes)
   } catch (thrown) {

@@ -141,7 +141,7 @@ export function parseAnswer(bytes: Buffer, account: string): KeytabEntry[] {
 }
 
 /** An acceptor's keys may include the next one, whose time is still to come. */
-function kvnoInForce(entries: readonly KeytabEntry[], now: number): number {
+export function kvnoInForce(entries: readonly KeytabEntry[], now: number): number {
   const started = entries.filter(({ timestamp }) => timestamp * 1000 <= now)
   const kvnos = (started.length > 0 ? started : entries).map(({ kvno }) => kvno)
   return Math.max(...kvnos)

@@ -4,12 +4,15 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { type FileOwner, removeAbandoned, tryToWrite, writeFileAtomically } from '../base/atomic-file.ts'
 import { GmsaError } from '../base/errors.ts'
 import type { OutputConfig } from './config.ts'
+import { makeLeaseFolders } from './lease.ts'
 import { resolveOwner } from './owner.ts'
 
 export interface TargetOptions extends FileOwner {
   /** Absolute, as configured. */
   readonly file: string
   readonly mode: number
+  /** Makes the way to the file, or rejects with CONFIG_INVALID where it is not to be gone; called before each use. */
+  readonly prepare?: () => Promise<void>
 }
 
 /** What stands in a file now. */
@@ -41,8 +44,11 @@ const ABANDONED_AFTER = 60_000
  * read-only volume, an owner that can't be set, a folder in the file's place, or a mount of the single file.
  */
 export async function openTarget(options: TargetOptions): Promise<Target> {
-  const { file, mode, uid, gid } = options
-  const locate = () => locateFile(file)
+  const { file, mode, uid, gid, prepare } = options
+  const locate = async () => {
+    await prepare?.()
+    return locateFile(file)
+  }
   const path = await locate()
   const now = await tryToWrite(path, mode, options).catch((error) => {
     throw new GmsaError('CONFIG_INVALID', `${file}: can't be written (${describe(error, options)})`, {
@@ -66,12 +72,16 @@ export async function openTarget(options: TargetOptions): Promise<Target> {
 
 /** {@link openTarget} for an output, its owner looked up. */
 export async function openConfigured(config: OutputConfig): Promise<Target> {
-  const { file, mode } = config
-  return openTarget({ file, mode, ...(await resolveOwner(config)) })
+  const { file, mode, lease } = config
+  const prepare = lease && (() => makeLeaseFolders(lease))
+  return openTarget({ file, mode, ...(await resolveOwner(config)), ...(prepare && { prepare }) })
 }
 
-/** Follows links that stand in the file's place. A link that leads nowhere yet leads to the file to be made. */
-async function locateFile(file: string): Promise<string> {
+/**
+ * Follows links that stand in the file's place. A link that leads nowhere yet leads to the file to be made. Rejects as
+ * {@link openTarget} does.
+ */
+export async function locateFile(file: string): Promise<string> {
   let path = file
   for (let links = 0; links <= MAX_LINKS; links++) {
     const folder = await realpath(dirname(path)).catch((error) => {
@@ -104,10 +114,11 @@ async function isMountPoint(path: string): Promise<boolean> {
   return mounts.split('\n').some((line) => line.split(' ')[4] === written)
 }
 
-async function readBounded(
+/** The file's contents, at most `most` bytes; undefined where there is none. Rejects with a GmsaError. */
+export async function readBounded(
   path: string,
   most: number,
-  wished: Omit<TargetOptions, 'file'>,
+  wished: Omit<TargetOptions, 'file' | 'prepare'>,
 ): Promise<Found | undefined> {
   // Without O_NONBLOCK a named pipe would hold a thread until somebody writes to it.
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch((error) => {

@@ -7,7 +7,7 @@ import { accountOptionsOf } from '../gmsa/account-options.ts'
 import { makeCredentialSpec, RANCHER_PLUGIN } from '../gmsa/credential-spec.ts'
 import type { Deliverable, Kind } from '../gmsa/material.ts'
 import { formatPrincipal, principalsFor } from '../kerberos/principal.ts'
-import type { Provider } from '../providers/provider.ts'
+import type { LogOnOutcome, Provider } from '../providers/provider.ts'
 import { type KeytabRequest, keytabOf, tagOf } from './account-keys.ts'
 import type {
   AccountListing,
@@ -44,6 +44,8 @@ export interface BrokerEvents extends ReadEvents {
   accountKeys(account: string, keys: { readonly kvno?: number; readonly nextDue?: number }): void
   /** A provider asked one of its servers. */
   directoryRead(provider: string, server: string, outcome: 'ok' | 'failed'): void
+  /** A provider tried to log on with the password that its store holds now, or with the one before. */
+  logOn(provider: string, credential: 'current' | 'previous', outcome: LogOnOutcome): void
 }
 
 export interface BrokerOptions {
@@ -146,6 +148,7 @@ class StoreBroker implements Broker {
     this.#watches = [...providers].flatMap(([name, provider]) => [
       provider.watch?.((secret) => this.#announce(name, secret)),
       provider.watchServers?.((server, outcome) => events.directoryRead(name, server, outcome)),
+      provider.watchLogOns?.((credential, outcome) => events.logOn(name, credential, outcome)),
     ])
   }
 

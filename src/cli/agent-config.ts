@@ -2,6 +2,7 @@ import { resolve } from 'node:path'
 import type { AgentConfig, HookConfig, OutputConfig, OutputKind, TicketConfig } from '../agent/config.ts'
 import { parseDuration } from '../base/duration.ts'
 import { type AccountEntry, type AgentFile, agentSchema, type HookEntry } from './agent-schema.ts'
+import { checkTickets, placeOf } from './agent-tickets.ts'
 import type { LogLevel } from './config.ts'
 import { checkSchema } from './config-check.ts'
 import { asRecord, isRecord, own } from './config-document.ts'
@@ -59,7 +60,7 @@ function checkAgentConfig({ document, origins, problems: before }: Source): Agen
   // Nothing was found that speaks of the whole: but for `accounts` the document is what the schema describes.
   const file = completed as AgentFile
   const entries = asRecord(asRecord(completed)['accounts'])
-  const outputs = good.flatMap((name) => outputsOf(name, own(entries, name) as AccountEntry))
+  const outputs = good.flatMap((name) => outputsOf(name, own(entries, name) as AccountEntry, file.leases?.directory))
   return {
     ok: true,
     config: { ...toConfig(file, disabled, document['status'] !== undefined), outputs },
@@ -79,30 +80,18 @@ function checkRules(document: unknown, origins: Origins): Problem[] {
   const root = asRecord(document)
   for (const name of ['timeout', 'wait', 'checkInterval', 'grace']) checkDuration(own(root, name), [name], report)
   if (own(root, 'timeout') === '0s') report(['timeout'], 'expected more than 0s')
+  checkTickets(root, report)
   for (const [name, account] of Object.entries(asRecord(root['accounts']))) {
     const path = ['accounts', name]
     const kinds = Object.keys(KINDS).filter((kind) => own(asRecord(account), kind) !== undefined)
     if (isRecord(account) && kinds.length === 0)
       report(path, `expected at least one of ${Object.keys(KINDS).join(', ')}`)
-    checkCcacheFile(asRecord(account), path, report)
     for (const kind of kinds) {
       const hook = own(asRecord(own(asRecord(account), kind)), 'onChange')
       if (hook !== undefined) checkHook(asRecord(hook), [...path, kind, 'onChange'], report)
     }
   }
   return problems
-}
-
-/** Keytabs may share a file, for they are merged; a credential cache can't. */
-function checkCcacheFile(
-  account: Readonly<Record<string, unknown>>,
-  path: Path,
-  report: (path: Path, message: string) => void,
-): void {
-  const fileOf = (kind: string) => own(asRecord(own(account, kind)), 'file')
-  const file = fileOf('ccache')
-  if (file === undefined || ![fileOf('acceptorKeytab'), fileOf('initiatorKeytab')].includes(file)) return
-  report([...path, 'ccache', 'file'], 'expected another file than that of a keytab')
 }
 
 function checkHook(
@@ -129,6 +118,7 @@ function checkDuration(value: unknown, path: Path, report: (path: Path, message:
 function outputsOf(
   name: string,
   { acceptorKeytab, initiatorKeytab, ccache, account = name }: AccountEntry,
+  leases: string | undefined,
 ): OutputConfig[] {
   const shared = { name, account, principals: [], keepPrevious: 0 }
   const outputs: OutputConfig[] = []
@@ -138,7 +128,11 @@ function outputsOf(
     outputs.push({ ...shared, ...fileOf(acceptorKeytab), ...kept, kind: 'acceptor' })
   }
   if (initiatorKeytab) outputs.push({ ...shared, ...fileOf(initiatorKeytab), kind: 'initiator' })
-  if (ccache) outputs.push({ ...shared, ...fileOf(ccache), ticket: ticketOf(ccache), kind: 'ccache' })
+  if (ccache) {
+    const { file, lease } = placeOf(ccache, account, leases)
+    const kept = { ...fileOf({ ...ccache, file }), ...(lease && { lease }) }
+    outputs.push({ ...shared, ...kept, ticket: ticketOf(ccache), kind: 'ccache' })
+  }
   return outputs
 }
 
@@ -174,7 +168,7 @@ function hookOf({ command, timeout = '30s', signal, pidFile }: HookEntry): HookC
 }
 
 function toConfig(
-  { servers, tls, timeout, wait, checkInterval, grace, status, textfile }: AgentFile,
+  { servers, tls, timeout, wait, checkInterval, grace, status, leases, textfile }: AgentFile,
   disabled: ReadonlyMap<string, readonly Problem[]>,
   statusGiven: boolean,
 ): Omit<AgentConfig, 'outputs'> {
@@ -187,6 +181,7 @@ function toConfig(
     checkInterval: parseDuration(checkInterval),
     grace: parseDuration(grace),
     status: { ...status, required: statusGiven },
+    ...(leases && { leases: leases.directory }),
     ...(textfile !== undefined && { textfile }),
     disabled: new Map(wrong.map(([name, problems]) => [name, problems.map(formatProblem)])),
   }

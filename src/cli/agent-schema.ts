@@ -1,4 +1,5 @@
 import type { Static } from 'typebox'
+import { LEASE_GMSA_PATTERN, LEASE_ID_PATTERN } from '../agent/lease-names.ts'
 import { DURATION_PATTERN } from '../base/duration.ts'
 import { ACCOUNT_NAME_PATTERN } from '../gmsa/account-name.ts'
 import { duration, FILE_MODE_PATTERN, LOG, mapping, path, port, SERVER_PATTERN, text } from './config-grammars.ts'
@@ -63,22 +64,30 @@ const initiatorKeytab = {
   required: ['file'],
 } as const
 
-const ccache = {
-  ...mapping(
-    "A credential cache with a ticket-granting ticket, got with the account's key and replaced before half its life.",
-    {
-      ...FILE,
-      lifetime: duration('How long the ticket is to live; the KDC may give less.', '10h'),
-      renewLifetime: {
-        type: 'string',
-        description: 'How long it is to be renewable, for clients that ask for it. Left out: not at all.',
-        pattern: DURATION_PATTERN,
-      },
-      forwardable: { type: 'boolean', description: 'Whether it may be forwarded.', default: false },
+const ccache = mapping(
+  "A credential cache with a ticket-granting ticket, got with the account's key and replaced before half its life.",
+  {
+    ...FILE,
+    lease: {
+      type: 'string',
+      description: 'In place of `file`: the lease in whose folder the ticket stands, as tasks of ECS look for it.',
+      pattern: LEASE_ID_PATTERN,
     },
-  ),
-  required: ['file'],
-} as const
+    gmsa: {
+      type: 'string',
+      description:
+        "The gMSA's name without its `$`, as its folder in the lease is called. Left out: how the service calls it.",
+      pattern: LEASE_GMSA_PATTERN,
+    },
+    lifetime: duration('How long the ticket is to live; the KDC may give less.', '10h'),
+    renewLifetime: {
+      type: 'string',
+      description: 'How long it is to be renewable, for clients that ask for it. Left out: not at all.',
+      pattern: DURATION_PATTERN,
+    },
+    forwardable: { type: 'boolean', description: 'Whether it may be forwarded.', default: false },
+  },
+)
 
 /** What stands under each name of `accounts`. */
 const ACCOUNT = mapping('One gMSA, and the files that are kept for it.', {
@@ -123,6 +132,14 @@ const SECTIONS = {
     }),
     default: {},
   },
+  leases: {
+    ...mapping("Tickets in the layout of Amazon's credentials-fetcher: `<directory>/<lease>/<gMSA>/krb5cc`.", {
+      directory: path(
+        'The folder of all leases, such as /var/credentials-fetcher/krbdir. It is made; the one above has to be there.',
+      ),
+    }),
+    required: ['directory'],
+  },
   textfile: path("A file for the metrics, for node_exporter's textfile collector."),
   log: LOG,
 } as const
@@ -136,8 +153,9 @@ export type HookEntry = Static<typeof onChange>
 type Sections = { readonly [K in keyof typeof SECTIONS]: Static<(typeof SECTIONS)[K]> }
 
 /** The same of the file as a whole, but for `accounts`. */
-export interface AgentFile extends Omit<Sections, 'textfile' | 'status' | 'log'> {
+export interface AgentFile extends Omit<Sections, 'textfile' | 'leases' | 'status' | 'log'> {
   readonly textfile?: string
+  readonly leases?: Sections['leases']
   readonly status: Required<Sections['status']>
   readonly log: Required<Sections['log']>
 }

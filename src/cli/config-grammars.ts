@@ -1,3 +1,4 @@
+import { LEASE_GMSA_PATTERN, LEASE_ID_PATTERN } from '../agent/lease-names.ts'
 import { DURATION_PATTERN } from '../base/duration.ts'
 import { ADDRESS_PATTERN, NAMES_PATTERN } from '../base/patterns.ts'
 import { ACCOUNT_NAME_PATTERN, NAMESPACE_PATTERN } from '../gmsa/account-name.ts'
@@ -47,6 +48,14 @@ export const GRAMMARS: ReadonlyMap<string, string> = new Map([
   [NAMES_PATTERN, 'a name, or several with slashes between them, without blanks'],
   [SID_PATTERN, 'a SID such as S-1-5-21-1-2-3-1105'],
   [BASE64_PATTERN, 'base64'],
+  [
+    LEASE_ID_PATTERN,
+    'a lease ID: letters, digits, dashes and underscores, a letter or digit first, 64 characters at most',
+  ],
+  [
+    LEASE_GMSA_PATTERN,
+    "a gMSA's name without its $: letters, digits, dots, dashes and underscores, 63 characters at most",
+  ],
   [TIME_PATTERN, 'a time such as 2026-11-23T20:00:00Z'],
 ])
 

@@ -30,11 +30,18 @@ function findingOf({ path, problem, hint }: SpecProblem): Finding {
   return { subject: 'credential spec', state: 'failed', detail, ...(hint !== undefined && { hint }) }
 }
 
-/** A byte order mark, as Windows' editors write it, is passed over. What is wrong is told without quoting the text. */
 async function readDocument(file: string): Promise<unknown> {
   const bytes = await readFile(file).catch((error: NodeJS.ErrnoException) => {
     throw new GmsaError('REQUEST_INVALID', `${file}: can't be read (${error.code})`)
   })
+  return parseSpecDocument(bytes, file)
+}
+
+/**
+ * The document in a credential spec's file, JSON or YAML; a byte order mark, as Windows' editors write it, is passed
+ * over. Throws REQUEST_INVALID with line and column, without quoting the text.
+ */
+export function parseSpecDocument(bytes: Buffer, file: string): unknown {
   if (bytes.length > MAX_BYTES) throw new GmsaError('REQUEST_INVALID', `${file}: more than ${MAX_BYTES} bytes`)
   const parsed = parseDocument(textOf(bytes))
   const [error] = parsed.errors

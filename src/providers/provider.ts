@@ -45,7 +45,12 @@ export interface Provider extends AsyncDisposable {
    * turned to, whatever came of it: for the metric.
    */
   watchServers?(asked: (server: string, outcome: 'ok' | 'failed') => void): Disposable
+  /** Present where the provider logs on with a password that it reads. `tried` is called once for each try: for the metric. */
+  watchLogOns?(tried: (credential: 'current' | 'previous', outcome: LogOnOutcome) => void): Disposable
 }
+
+/** A password was taken, refused as wrong, or neither was said. */
+export type LogOnOutcome = 'ok' | 'refused' | 'failed'
 
 /** Reads a credential by the names of its provider and account, see {@link ProviderContext}. */
 export type ReadCredential = (

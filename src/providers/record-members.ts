@@ -7,6 +7,16 @@ export type StoredRecord = Readonly<Record<string, unknown>>
 /** More than Active Directory takes for any of them: a user principal name may have 1,024 characters, all else less. */
 const MAX_LENGTH = 1024
 
+/** Members that may be the bytes themselves, as `kubectl create secret --from-file` puts them there. */
+const BINARY: ReadonlySet<string> = new Set(['keytab', 'managedPassword'])
+/** A keytab begins with 0x05, a blob with 0x01; base64 begins with nothing below this. */
+const FIRST_TEXT = 0x20
+
+/** Whether what a store of bytes holds under this name is no text, but what text would have in base64. */
+export function isBinary(member: string, bytes: Uint8Array): boolean {
+  return BINARY.has(member) && (bytes[0] ?? FIRST_TEXT) < FIRST_TEXT
+}
+
 /** What the record itself holds under this name; null counts as nothing. */
 export function memberOf(record: StoredRecord, member: string): unknown {
   return (Object.hasOwn(record, member) ? record[member] : undefined) ?? undefined

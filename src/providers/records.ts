@@ -6,11 +6,11 @@ import type { ImpersonationCredential, Kind } from '../gmsa/material.ts'
 import { CREDENTIAL_MEMBERS, decodeCredential } from './credential-record.ts'
 import { decodeManagedPassword, decodeStoredKeys, KEYTAB_MEMBERS } from './key-records.ts'
 import type { Account, Provider } from './provider.ts'
-import { malformed, memberOf, type StoredRecord } from './record-members.ts'
+import { isBinary, malformed, memberOf, type StoredRecord } from './record-members.ts'
 import { parseRecordText, unwrapRecord } from './record-text.ts'
 import { decodeRootKeys } from './root-key-records.ts'
 
-export { decodeCredential, malformed, parseRecordText, type StoredRecord }
+export { decodeCredential, isBinary, malformed, parseRecordText, type StoredRecord }
 
 /** A store of named documents. Most stores are one, and {@link fromRecords} makes a provider of it. */
 export interface RecordStore {
@@ -81,6 +81,20 @@ export function fromRecords(
     },
   }
 }
+
+/** Every name that means something in a record, for stores that are asked for each by its name. */
+export const MEMBERS: readonly string[] = [
+  ...CREDENTIAL_MEMBERS,
+  ...KEYTAB_MEMBERS,
+  'managedPassword',
+  'samAccountName',
+  'domain',
+  'kvno',
+  'servicePrincipalNames',
+  'readAt',
+  'rootKeys',
+  'value',
+]
 
 /** The members that tell what a record holds. */
 const SIGNS: Readonly<Record<Kind, readonly string[]>> = {

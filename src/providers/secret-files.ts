@@ -119,8 +119,8 @@ async function readBounded(handle: FileHandle, path: string, signal: AbortSignal
   throw new GmsaError('MATERIAL_MALFORMED', `${path} is larger than ${maxBytes} bytes`)
 }
 
-/** Decodes, drops a byte order mark, and wipes the bytes. */
-function decodeUtf8(bytes: Buffer, path: string): string {
+/** The text of a file's bytes, without a byte order mark; wipes the bytes. Throws MATERIAL_MALFORMED. */
+export function decodeUtf8(bytes: Buffer, path: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch {

@@ -119,7 +119,7 @@ export function makeMetrics(options: MetricsOptions): Metrics {
 }
 
 /** What is counted of gMSA keys. */
-function keyMetrics(registry: Registry): Pick<BrokerEvents, 'accountKeys' | 'directoryRead'> {
+function keyMetrics(registry: Registry): Pick<BrokerEvents, 'accountKeys' | 'directoryRead' | 'logOn'> {
   const registers = [registry]
   const kvnos = new Gauge({
     name: `${PREFIX}account_kvno`,
@@ -139,12 +139,19 @@ function keyMetrics(registry: Registry): Pick<BrokerEvents, 'accountKeys' | 'dir
     labelNames: ['provider', 'server', 'outcome'],
     registers,
   })
+  const logOns = new Counter({
+    name: `${PREFIX}directory_log_ons_total`,
+    help: 'Log-ons to a directory by password: with the current one of its store, or with the one before.',
+    labelNames: ['provider', 'credential', 'outcome'],
+    registers,
+  })
   return {
     accountKeys(account, { kvno, nextDue }) {
       if (kvno !== undefined) kvnos.set({ account }, kvno)
       if (nextDue !== undefined) nextRefresh.set({ account }, Math.ceil(nextDue / 1000))
     },
     directoryRead: (provider, server, outcome) => directoryReads.inc({ provider, server, outcome }),
+    logOn: (provider, credential, outcome) => logOns.inc({ provider, credential, outcome }),
   }
 }
 

@@ -26,6 +26,7 @@ const NO_EVENTS: BrokerEvents = {
   accountRead: ignore,
   accountKeys: ignore,
   directoryRead: ignore,
+  logOn: ignore,
 }
 
 interface Answered {

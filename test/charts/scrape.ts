@@ -25,7 +25,7 @@ const RECORDS = {
   },
 }
 
-/** A directory that refuses our log-on, since the account is locked, and that says which of its servers did. */
+/** A directory that refuses our log-on, since the account is locked, and that says which server did, with which password. */
 function refusingStore(): Provider {
   const store = memoryStore('ad')
   store.fail(directoryError(new InvalidCredentialsError('AcceptSecurityContext error, data 775, v4563'), 'dc1.ad.test'))
@@ -33,7 +33,11 @@ function refusingStore(): Provider {
     asked('dc1.ad.test', 'failed')
     return { [Symbol.dispose]() {} }
   }
-  return { ...store.provider, watchServers }
+  const watchLogOns: Provider['watchLogOns'] = (tried) => {
+    tried('current', 'refused')
+    return { [Symbol.dispose]() {} }
+  }
+  return { ...store.provider, watchServers, watchLogOns }
 }
 
 /** What `/metrics` of a real service has after everything happened that it counts. */

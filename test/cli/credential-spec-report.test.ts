@@ -29,7 +29,7 @@ async function fileOf(contents: string | Uint8Array): Promise<string> {
   return path
 }
 
-describe('a credential spec in a file', () => {
+describe('P1: a credential spec in a file', () => {
   test.each<[string, string | Uint8Array]>([
     ['JSON', json],
     ['JSON with a byte order mark', `\ufeff${json}`],

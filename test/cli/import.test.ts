@@ -247,7 +247,8 @@ const spec = (more: object = {}) =>
       ...more,
     },
   })
-const reading = (text: string | undefined) => async (path: string) => (path === '/etc/spec.json' ? text : undefined)
+const reading = (text: string | undefined) => async (path: string) =>
+  path === '/etc/spec.json' && text !== undefined ? Buffer.from(text) : undefined
 
 describe('M2: import ecs', () => {
   test('M2: directory, secret, account and ticket are carried over', async () => {
@@ -266,8 +267,10 @@ describe('M2: import ecs', () => {
       },
       accounts: { web01: { provider: 'ad', samAccountName: 'web01$' } },
     })
-    const file = '/var/credentials-fetcher/krbdir/lease1/web01/krb5cc'
-    expect(agent).toMatchObject({ accounts: { web01: { ccache: { file, mode: '0640', group: 1654 } } } })
+    expect(agent).toMatchObject({
+      leases: { directory: '/var/credentials-fetcher/krbdir' },
+      accounts: { web01: { ccache: { lease: 'lease1', mode: '0640', group: 1654 } } },
+    })
   })
 
   test('M2: every name that is not carried over is in the notes, with its line', async () => {
@@ -301,20 +304,64 @@ describe('M2: import ecs', () => {
     })
     expect(without.notes.map(({ advice }) => advice).join()).toContain('create an ordinary user (here gmsa-reader)')
     expect(without.agent).toMatchObject({
-      accounts: { web01: { ccache: { file: '/var/credentials-fetcher/krbdir/credspec/web01/krb5cc' } } },
+      accounts: { web01: { ccache: { lease: 'credspec' } } },
     })
   })
 
   test.each([
-    ['no file', undefined],
-    ['no JSON', '{'],
-    ['no gMSA', '{"DomainJoinConfig":{"DnsName":"ad.test"}}'],
-  ])('M2: a credential spec with %s is named, and what to set by hand', async (_what, text) => {
+    ['no file', undefined, 'no credential spec to read'],
+    ['no JSON', '{"a":\n"Kanari"', '/etc/spec.json:2:9: neither JSON nor YAML'],
+    [
+      'no domain',
+      '{"ActiveDirectoryConfig":{"GroupManagedServiceAccounts":[{"Name":"a"}]}}',
+      'DomainJoinConfig.DnsName',
+    ],
+    ['no gMSA', '{"DomainJoinConfig":{"DnsName":"ad.test"}}', 'ActiveDirectoryConfig.GroupManagedServiceAccounts'],
+  ])('P1, M2: a credential spec with %s is named by the place, and what to set by hand', async (_what, text, place) => {
     const { notes } = await importEcs('CF_CRED_SPEC_FILE=/etc/spec.json', reading(text))
-    expect(notes.find(({ option }) => option === 'CF_CRED_SPEC_FILE')).toMatchObject({
-      line: 1,
-      advice: expect.stringContaining('set '),
-    })
+    const advice = expect.stringMatching(RegExp(`${RegExp.escape(place)}.*: set `))
+    expect(notes.find(({ option }) => option === 'CF_CRED_SPEC_FILE')).toMatchObject({ line: 1, advice })
+    expect(JSON.stringify(notes)).not.toContain('Kanari')
+  })
+
+  const hostAccount = (guid: string, input: unknown) => ({
+    HostAccountConfig: { PluginGUID: guid, PluginInput: input },
+  })
+  const ECS_GUID = '{859E1386-BDB4-49E8-85C7-3070B13920E1}'
+  const arn = 'arn:aws:secretsmanager:us-east-1:1:secret:reader'
+
+  test.each<[string, unknown, string | undefined]>([
+    ['an object with an ARN', hostAccount(ECS_GUID, { CredentialArn: arn }), arn],
+    ['a text for the same plug-in', hostAccount(ECS_GUID.toLowerCase(), 'gmsa-reader-secret'), 'gmsa-reader-secret'],
+    ['an object without one', hostAccount(ECS_GUID, { other: 'pa55-Kanari' }), undefined],
+    ["another plug-in's text", hostAccount('{CCC2A336-D7F3-4818-A213-272B7924213E}', 'a:b:pa55-Kanari'), undefined],
+  ])('P1: PluginInput may be %s', async (_what, more, secret) => {
+    const { service, notes } = await importEcs('CF_CRED_SPEC_FILE=/etc/spec.json', reading(spec(Object(more))))
+    expect(Object(service['providers']).ad.bind.account).toBe(secret ?? 'gmsa-reader')
+    const said = notes.filter(({ advice }) =>
+      advice.startsWith('/etc/spec.json: ActiveDirectoryConfig.HostAccountConfig'),
+    )
+    expect(said).toHaveLength(secret === undefined ? 1 : 0)
+    expect(JSON.stringify(notes)).not.toContain('Kanari')
+  })
+
+  test('P1: byte order marks, a $ and several names are no hindrance; another gMSA is named', async () => {
+    const both = spec({ GroupManagedServiceAccounts: [{ Name: 'Web01$' }, { Name: 'web01' }, { Name: 'sql01$' }] })
+    for (const bytes of [Buffer.from(`\uFEFF${both}`), Buffer.from(`\uFEFF${both}`, 'utf16le')]) {
+      const { service, agent, notes } = await importEcs('CF_CRED_SPEC_FILE=/etc/spec.json', async () => bytes)
+      expect(service['accounts']).toMatchObject({ web01: { samAccountName: 'Web01$' } })
+      expect(agent['accounts']).toEqual({ web01: { ccache: { lease: 'credspec', gmsa: 'Web01' } } })
+      const others = notes.filter(({ advice }) => advice.includes('another gMSA'))
+      expect(others.map(({ advice }) => advice)).toEqual([expect.stringContaining('GroupManagedServiceAccounts[2]')])
+    }
+  })
+
+  test('T4: a lease whose name is none is replaced, and that is said with its line', async () => {
+    const { agent, notes } = await importEcs('CF_CRED_SPEC_FILE=/etc/spec.json:../x', reading(spec()))
+    expect(agent['accounts']).toEqual({ web01: { ccache: { lease: 'credspec' } } })
+    expect(notes).toContainEqual(
+      expect.objectContaining({ line: 1, advice: expect.stringContaining('name of its lease') }),
+    )
   })
 
   test('M2: the written files are valid configurations of ours, where the user is in a file', async () => {

@@ -239,7 +239,8 @@ function expectNoCanary(thing: unknown): void {
   for (const canary of CANARIES) expect(text).not.toMatch(canary)
 }
 
-function logTo(lines: unknown[]): Log {
+/** A log that keeps what it is told, of every level. */
+export function logTo(lines: unknown[]): Log {
   const keep = (fields: object, message: string) => void lines.push({ ...fields, message })
   return { trace: keep, debug: keep, info: keep, warn: keep, error: keep }
 }

@@ -8,4 +8,5 @@ export const brokerEvents = () => ({
   accountRead: vi.fn(),
   accountKeys: vi.fn(),
   directoryRead: vi.fn(),
+  logOn: vi.fn(),
 })

@@ -279,7 +279,7 @@ describe('judging a credential spec', () => {
     ['Amazon', '859E1386-BDB4-49E8-85C7-3070B13920E1', {}, false],
     ['an unknown plug-in', '00000000-0000-0000-0000-000000000001', 'whatever it takes', true],
     ['an unknown plug-in', '00000000-0000-0000-0000-000000000001', '', false],
-  ])("knows the input of %s's plug-in (%s, %j: %s)", (_, guid, pluginInput, fine) => {
+  ])("P1: knows the input of %s's plug-in (%s, %j: %s)", (_, guid, pluginInput, fine) => {
     const problems = judgeCredentialSpec(
       changed(({ host }) => Object.assign(host, { PluginGUID: `{${guid}}`, PluginInput: pluginInput })),
     )

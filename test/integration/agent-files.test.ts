@@ -138,6 +138,9 @@ describe('the real command', () => {
       /can't be written \(EPERM, owner 0, group as is\)\n.*hint: only root gives files away/,
     )
     expect((await namesIn(at.folder)).filter((name) => name.includes('keytab'))).toEqual([])
+    const checked = await run(process.execPath, [...CLI, 'agent', 'check', '--config', config], as)
+    expect(checked.code).toBe(1)
+    expect(checked.stdout).toMatch(/^failed {3}web01 acceptor file .*owner 0, group as is can't be set$/m)
   })
 
   test.skipIf(!needs('root'))('K12, S3: another user gives the file a group by a setgid folder', async () => {
@@ -156,6 +159,14 @@ describe('the real command', () => {
     )
     expect(await run(process.execPath, [...CLI, 'agent', '--config', config, '--once'], as)).toMatchObject({ code: 0 })
     expect((await stat(at.path('keytab'))).mode & 0o7777).toBe(0o640)
+    const check = [...CLI, 'agent', 'check', '--config', config]
+    expect(await run(process.execPath, check, as)).toMatchObject({ code: 0 })
+    await chmod(at.folder, 0o770)
+    const { code: without, stdout } = await run(process.execPath, check, as)
+    expect({ without, stdout }).toMatchObject({
+      without: 1,
+      stdout: expect.stringContaining("group 1655 can't be set"),
+    })
   })
 
   test('S2: starts no program, not even for names or Kerberos: it works where none can be started', async () => {

@@ -39,7 +39,7 @@ const placesOf = (text: string): (() => StoredRecord)[] => [
   () => ({ value: text }),
 ]
 
-describe('a secret that is one text', () => {
+describe('P2: a secret that is one text', () => {
   test.each<[string, Plain]>([
     ['contoso.com\\svc:p@ss', ['contoso.com', 'svc', 'p@ss']],
     ['CONTOSO\\svc:a:b\\c', ['CONTOSO', 'svc', 'a:b\\c']],
@@ -146,7 +146,7 @@ describe('a secret that is one text', () => {
   })
 })
 
-describe('a record with the names that Amazon ECS uses', () => {
+describe('P2: a record with the names that Amazon ECS uses', () => {
   const ALIASES = { usernameOfStandardUserAccount: 'user', passwordOfStandardUserAccount: 'word' }
   const rest = { domainName: 'CONTOSO', distinguishedName: 'CN=web01', distinguishedNameOfgMSA: 'CN=web01', other: 7 }
 
@@ -177,7 +177,7 @@ describe('a record with the names that Amazon ECS uses', () => {
     expect((await refusalOf(() => ALIASES)).message).toContain('domainName is missing')
   })
 
-  test('is logged by its names, without what stands under them', async () => {
+  test('P3: is logged by its names, without what stands under them', async () => {
     const { lines, read } = storeOf({ ...rest, ...ALIASES, usernameOfStandardUserAccount: 'old:new' })
     await read('credential')
     const members = { username: 'usernameOfStandardUserAccount', password: 'passwordOfStandardUserAccount' }
@@ -191,7 +191,7 @@ describe('a record with the names that Amazon ECS uses', () => {
   })
 })
 
-describe('a user that is being replaced', () => {
+describe('P3: a user that is being replaced', () => {
   const record = (username: string) => ({ username, password: 'pw', domainName: 'CONTOSO' })
 
   test('is the new one of old:new', async () => {

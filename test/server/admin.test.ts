@@ -4,7 +4,9 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { describe, expect, test } from 'vitest'
 import { GmsaError } from '../../src/base/errors.ts'
+import type { Provider } from '../../src/providers/provider.ts'
 import { isLoopback, renderStatus } from '../../src/server/status-page.ts'
+import { memoryStore } from '../fakes/memory-provider.ts'
 import { makePki } from '../fakes/pki.ts'
 import { makeRig, type Rig } from '../fakes/rig.ts'
 import { needs } from '../lab/skip.ts'
@@ -216,6 +218,19 @@ describe('/metrics', () => {
     for (const role of ['server', 'client_ca', 'ccg_client'])
       expect(await metric(rig, 'certificate_expiry_timestamp_seconds', { role })).toBeGreaterThan(Date.now() / 1000)
     expect(await metric(rig, 'build_info', { version: '0.0.0-test' })).toBe(1)
+  })
+
+  test('P4: log-ons by password are counted by credential and outcome', async () => {
+    const { provider } = memoryStore('ad')
+    const watchLogOns: Provider['watchLogOns'] = (tried) => {
+      tried('current', 'refused')
+      for (const outcome of ['ok', 'ok'] as const) tried('previous', outcome)
+      return { [Symbol.dispose]() {} }
+    }
+    await using rig = await makeRig({ providers: new Map([['ad', { ...provider, watchLogOns }]]) })
+    const tries = (credential: string, outcome: string) =>
+      metric(rig, 'directory_log_ons_total', { provider: 'ad', credential, outcome })
+    expect(await Promise.all([tries('current', 'refused'), tries('previous', 'ok')])).toEqual([1, 2])
   })
 
   test.skipIf(!needs('prometheus'))('passes promtool check metrics', async () => {

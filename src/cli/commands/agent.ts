@@ -3,36 +3,28 @@ import type { IncomingMessage } from 'node:http'
 import { json } from 'node:stream/consumers'
 import { Command, Option } from 'commander'
 import { type Agent, type AgentOptions, type OnceResult, runOnce, startAgent } from '../../agent/agent.ts'
+import type { AgentConfig } from '../../agent/config.ts'
 import { notifyReady } from '../../agent/notify.ts'
 import type { AgentStatus } from '../../agent/status.ts'
 import { systemClock } from '../../base/clock.ts'
 import { GmsaError } from '../../base/errors.ts'
 import { silentLog } from '../../base/log.ts'
 import { get } from '../../base/node-http.ts'
-import { agentConfigOf, type LoadedAgent, readAgentConfig } from '../agent-config.ts'
-import { given } from '../config-document.ts'
+import { type LoadedAgent, readAgentConfig } from '../agent-config.ts'
+import { type AgentFlags, loadAgent } from '../agent-flags.ts'
 import { problemsError } from '../config-problem.ts'
+import { printFindings } from '../findings.ts'
 import { openProcessLog, type ProcessLog } from '../logger.ts'
 import { endingBySignal } from '../signals.ts'
+import { formatTable } from '../table.ts'
 import { buildInfo } from '../version.ts'
+import { leaseCommand } from './agent-lease.ts'
 
-interface AgentFlags {
-  readonly config?: string
+interface KeepFlags extends AgentFlags {
   readonly once?: boolean
-  readonly server: readonly string[]
-  readonly cert?: string
-  readonly key?: string
-  readonly ca?: string
-  readonly account?: string
-  readonly acceptorKeytab?: string
-  readonly initiatorKeytab?: string
-  readonly ccache?: string
-  readonly onChange?: readonly string[]
 }
 
-const USUAL_PLACE = '/etc/gmsa-account-provider/agent.yaml'
-
-/** `agent`, `agent --once` and `agent status`. */
+/** `agent`, `agent --once` and the commands below it. */
 export function agentCommand(): Command {
   const command = new AgentCommand('agent')
     .description('keep keytabs fresh from a running service')
@@ -47,7 +39,7 @@ export function agentCommand(): Command {
     .option('--initiator-keytab <file>', 'keytab to log on with')
     .option('--ccache <file>', 'credential cache with a ticket-granting ticket of the account')
     .option('--on-change <command...>', 'program to run after a file has changed, with its arguments, without a shell')
-    .action(async (flags: AgentFlags) => keep(await load(flags), flags))
+    .action(async (flags: KeepFlags) => keep(await loadAgent(flags), flags))
   command
     .command('status')
     .description('show what a running agent says of its files; non-zero unless all of them can be relied on')
@@ -56,6 +48,14 @@ export function agentCommand(): Command {
     .option('--json', 'as JSON')
     // The outer command takes --config too, and sees it first.
     .action(async (_flags: StatusFlags, self: Command) => showStatus(self.optsWithGlobals()))
+  command
+    .command('check')
+    .description('try all that an agent of this configuration needs, and write nothing; non-zero if any of it fails')
+    .option('--config <file>', "the agent's configuration file")
+    .option('--offline', 'ask neither the service nor a KDC')
+    .option('--json', 'print the findings as JSON')
+    .action(async (_flags: CheckFlags, self: Command) => check(self.optsWithGlobals()))
+  command.addCommand(leaseCommand())
   return command
 }
 
@@ -73,44 +73,8 @@ class AgentCommand extends Command {
   }
 }
 
-/** Throws CONFIG_INVALID with all problems. */
-async function load(flags: AgentFlags): Promise<LoadedAgent> {
-  const cwd = process.cwd()
-  const single = flags.account !== undefined || flags.server.length > 0
-  if (single && flags.config !== undefined) {
-    throw new GmsaError('CONFIG_INVALID', '--config: all accounts stand in the file; leave out --server and --account')
-  }
-  const file = flags.config ?? (process.env['GMSA_AGENT_CONFIG'] || USUAL_PLACE)
-  const loaded = single ? agentConfigOf(documentOf(flags), cwd) : await readAgentConfig(file, cwd)
-  if (!loaded.ok) throw problemsError(loaded.problems)
-  return loaded
-}
-
-/** The document that says the same as the flags. */
-function documentOf(flags: AgentFlags): Readonly<Record<string, unknown>> {
-  const { server: servers, cert: certificate, key, ca, account, onChange } = flags
-  const { acceptorKeytab, initiatorKeytab, ccache } = flags
-  const fileOf = (file: string | undefined) =>
-    file === undefined ? undefined : given({ file, onChange: onChange && { command: onChange } })
-  return {
-    servers,
-    tls: given({ certificate, key, ca }),
-    accounts: {
-      ...(account !== undefined && {
-        [account]: given({
-          acceptorKeytab: fileOf(acceptorKeytab),
-          initiatorKeytab: fileOf(initiatorKeytab),
-          ccache: fileOf(ccache),
-        }),
-      }),
-    },
-  }
-}
-
-async function keep(loaded: LoadedAgent, { once = false }: AgentFlags): Promise<void> {
-  const { KRB5_CONFIG: krb5Config } = process.env
-  const config = { ...loaded.config, ...(krb5Config && { krb5Config }) }
-  const options = { config, clock: systemClock, random: Math.random, randomBytes, ...buildInfo() }
+async function keep(loaded: LoadedAgent, { once = false }: KeepFlags): Promise<void> {
+  const options = optionsFor(loaded.config)
   if (once) return keepOnce({ ...options, log: silentLog })
   const output = openProcessLog(loaded.logLevel, systemClock)
   try {
@@ -120,18 +84,24 @@ async function keep(loaded: LoadedAgent, { once = false }: AgentFlags): Promise<
   }
 }
 
+function optionsFor(config: AgentConfig): Omit<AgentOptions, 'log'> {
+  const { KRB5_CONFIG: krb5Config } = process.env
+  const completed = { ...config, ...(krb5Config && { krb5Config }) }
+  return { config: completed, clock: systemClock, random: Math.random, randomBytes, ...buildInfo() }
+}
+
 /** Exit code 1 where a file could not be brought up to date, 78 where an account's configuration is wrong. */
 async function keepOnce(options: AgentOptions): Promise<void> {
-  // The clock's timers alone would not keep the process alive.
-  const alive = setInterval(() => {}, 0x7fffffff)
-  try {
-    for (const result of await runOnce(options)) report(result)
-  } finally {
-    clearInterval(alive)
-  }
+  for (const result of await staying(() => runOnce(options))) report(result)
   const wrong = [...options.config.disabled.values()].flat()
   for (const problem of wrong) process.stderr.write(`gmsa-account-provider: error: ${problem}\n`)
   if (wrong.length > 0) process.exitCode = 78
+}
+
+/** The clock's timers alone would not keep the process alive. */
+async function staying<T>(work: () => Promise<T>): Promise<T> {
+  const alive = setInterval(() => {}, 0x7fffffff)
+  return work().finally(() => clearInterval(alive))
 }
 
 function report({ output: { name, kind, file }, entries, kvno, error }: OnceResult): void {
@@ -174,6 +144,19 @@ const SETTLE = 3_000
 /** At rest V8 collects nothing: what the start alone needed would stay. Only where Node was started with --expose-gc. */
 function giveBackStart(): void {
   globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' })
+}
+
+interface CheckFlags extends AgentFlags {
+  readonly offline?: boolean
+  readonly json?: boolean
+}
+
+async function check({ offline = false, json = false, ...flags }: CheckFlags): Promise<void> {
+  const { config } = await loadAgent(flags)
+  const { checkAgent } = await import('../agent-check.ts')
+  const findings = await staying(() => checkAgent(optionsFor(config), offline))
+  printFindings(findings, json)
+  if (findings.some(({ state }) => state === 'failed')) process.exitCode = 1
 }
 
 interface StatusFlags {
@@ -225,16 +208,9 @@ function tableOf({ outputs, disabled }: AgentStatus): string {
     }),
     ...disabled.map(({ account }) => [account, '-', 'left out', '-', '-', '-', '-', '-']),
   ]
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  const lines = rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  )
   const notes = [
     ...outputs.flatMap(({ account, kind, reason }) => (reason ? [`${account} ${kind}: ${reason}`] : [])),
     ...disabled.flatMap(({ problems }) => problems),
   ]
-  return [...lines, ...notes].map((line) => `${line}\n`).join('')
+  return formatTable(rows) + notes.map((line) => `${line}\n`).join('')
 }

@@ -36,14 +36,16 @@ export function importCommand(): Command {
   return command
 }
 
-const readQuietly = (path: string) => readConfig(path).catch(() => undefined)
+const readQuietly = (path: string) => readBytes(path).catch(() => undefined)
 
-async function readConfig(file: string): Promise<string> {
+const readConfig = async (file: string) => (await readBytes(file)).toString('utf8').replace(/^\uFEFF/, '')
+
+async function readBytes(file: string): Promise<Buffer> {
   const bytes = await readFile(file).catch((error: NodeJS.ErrnoException) => {
     throw new GmsaError('REQUEST_INVALID', `${file}: can't be read (${error.code})`)
   })
   if (bytes.length > MAX_BYTES) throw new GmsaError('REQUEST_INVALID', `${file}: larger than ${MAX_BYTES} bytes`)
-  return bytes.toString('utf8').replace(/^\uFEFF/, '')
+  return bytes
 }
 
 async function write(source: string, { service, agent, notes }: Imported, flags: ImportFlags): Promise<void> {

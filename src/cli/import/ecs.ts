@@ -1,9 +1,8 @@
-import { asRecord, given } from '../config-document.ts'
+import { isLeaseGmsa, isLeaseId } from '../../agent/lease-names.ts'
+import { given } from '../config-document.ts'
+import { type ReadFile, readSpec } from './ecs-spec.ts'
 import { accountName, agentDocument, CERTIFICATE_NOTE, type Imported, type Note, serviceDocument } from './imported.ts'
 import { parseIni, type Setting } from './ini.ts'
-
-/** Reads a file that the configuration names; undefined where it can't be read. */
-export type ReadFile = (path: string) => Promise<string | undefined>
 
 /** The folder under which credentials-fetcher puts its tickets. */
 const TICKETS = '/var/credentials-fetcher/krbdir'
@@ -32,13 +31,6 @@ const CARRIED = [
   'ldapsearchtimeout',
 ]
 
-/** What a credential spec says of its gMSA. */
-interface Spec {
-  readonly domain: string
-  readonly name: string
-  readonly arn?: string
-}
-
 /**
  * Maps configuration of credentials-fetcher to ours: lines of ecs.config, of the daemon's environment or of its own
  * file. Whatever it does not know is named in the notes; `read` gets at the credential spec.
@@ -52,21 +44,32 @@ export async function importEcs(text: string, read: ReadFile): Promise<Imported>
     ...strays.map((line) => ({ option: 'line', line, advice: 'not NAME=VALUE: ignored' })),
     CERTIFICATE_NOTE,
   ]
-  const [path = '', lease = USUAL_LEASE] = find('cf_cred_spec_file')?.value.split(':') ?? []
-  const spec = await readSpec(path, find('cf_cred_spec_file'), read, notes)
-  const secret = find(...SECRET)?.value ?? spec?.arn
-  const account = accountName(spec?.name ?? 'web01', [])
+  const named = find('cf_cred_spec_file')
+  const [path = '', lease = USUAL_LEASE] = named?.value.split(':') ?? []
+  const spec = await readSpec(path, named, read, notes)
+  const name = spec?.name ?? 'web01'
+  const secret = find(...SECRET)?.value ?? spec?.secret
+  const account = accountName(name, [])
   const service = serviceDocument(providersOf(find, secret, spec?.domain, notes), {
-    [account]: { provider: 'ad', samAccountName: `${spec?.name ?? 'web01'}$` },
+    [account]: { provider: 'ad', samAccountName: `${name}$` },
   })
   const mode = find('cf_krb5cc_mode')?.value.replace(/^0*/, '0')
   const ccache = given({
-    file: `${TICKETS}/${lease}/${spec?.name ?? 'web01'}/krb5cc`,
+    lease: isLeaseId(lease) ? lease : USUAL_LEASE,
+    gmsa: name !== account && isLeaseGmsa(name) ? name : undefined,
     mode: mode !== undefined && /^0[46][046][04]$/.test(mode) ? mode : undefined,
     group: groupOf(find('cf_krb5cc_gid')?.value),
   })
-  notes.push({ option: 'krb5cc', advice: `make the folder of ${String(ccache['file'])}: the agent makes none` })
-  return { service, agent: agentDocument({ [account]: { ccache } }), notes }
+  if (named && !isLeaseId(lease)) {
+    const advice = `the name of its lease is none that is taken here: ${USUAL_LEASE} stands in its place`
+    notes.push({ option: named.written, line: named.line, advice })
+  }
+  notes.push({
+    option: 'krbdir',
+    advice: `end credentials-fetcher before the agent starts: both would write ${TICKETS}`,
+  })
+  const leases = { directory: TICKETS }
+  return { service, agent: { ...agentDocument({ [account]: { ccache } }), leases }, notes }
 }
 
 const groupOf = (text: string | undefined) => (text !== undefined && /^[0-9]{1,9}$/.test(text) ? Number(text) : text)
@@ -107,40 +110,4 @@ function providersOf(
       bind: secret === undefined ? { provider: 'local', account: READER } : { provider: 'asm', account: secret },
     }),
   }
-}
-
-async function readSpec(
-  path: string,
-  from: Setting | undefined,
-  read: ReadFile,
-  notes: Note[],
-): Promise<Spec | undefined> {
-  const where = { option: from?.written ?? 'CF_CRED_SPEC_FILE', ...(from && { line: from.line }) }
-  const text = path === '' ? undefined : await read(path)
-  const spec = text === undefined ? undefined : parseSpec(text)
-  if (spec) return spec
-  const advice =
-    text === undefined
-      ? 'no credential spec to read: set the domain and the name of the gMSA in both files'
-      : 'no credential spec with a domain and a gMSA: set both in both files'
-  notes.push({ ...where, advice })
-  return undefined
-}
-
-/** The parts of a credential spec that credentials-fetcher reads. `PluginInput` is an object for AWS. */
-function parseSpec(text: string): Spec | undefined {
-  let document: unknown
-  try {
-    document = JSON.parse(text.replace(/^\uFEFF/, ''))
-  } catch {
-    return undefined
-  }
-  const { DomainJoinConfig, ActiveDirectoryConfig } = asRecord(document)
-  const { DnsName: domain } = asRecord(DomainJoinConfig)
-  const { GroupManagedServiceAccounts: accounts, HostAccountConfig } = asRecord(ActiveDirectoryConfig)
-  const names = (Array.isArray(accounts) ? accounts : []).map((each) => asRecord(each)['Name'])
-  const name = names.find((each) => typeof each === 'string' && each !== '')
-  if (typeof domain !== 'string' || typeof name !== 'string') return undefined
-  const { CredentialArn: arn } = asRecord(asRecord(HostAccountConfig)['PluginInput'])
-  return { domain: domain.toLowerCase(), name: name.replace(/\$$/, ''), ...(typeof arn === 'string' && { arn }) }
 }

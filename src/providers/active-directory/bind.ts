@@ -3,7 +3,7 @@ import { basename, dirname } from 'node:path'
 import type { Clock } from '../../base/clock.ts'
 import { GmsaError, isOutage } from '../../base/errors.ts'
 import type { ImpersonationCredential } from '../../gmsa/material.ts'
-import type { ProviderContext } from '../provider.ts'
+import type { Provider, ProviderContext } from '../provider.ts'
 import { decodeCredential } from '../records.ts'
 import { SecretFiles } from '../secret-files.ts'
 import { certificateError, directoryError } from './causes.ts'
@@ -42,8 +42,11 @@ const FORMS = [
 const FIRST_WAIT = 30_000
 const MAX_WAIT = 15 * 60_000
 
+/** Told of each log-on that was tried with a password. */
+export type OnTry = Parameters<NonNullable<Provider['watchLogOns']>>[0]
+
 /** Checks the form of `bind` and prepares it. Throws CONFIG_INVALID. */
-export function openBind(provider: string, bind: BindOptions, context: ProviderContext): Bind {
+export function openBind(provider: string, bind: BindOptions, context: ProviderContext, onTry: OnTry = () => {}): Bind {
   const given = Object.keys(bind).sort().join()
   const form = FORMS.find((members) => members.toSorted().join() === given)?.[0]
   if (form === undefined) {
@@ -51,7 +54,8 @@ export function openBind(provider: string, bind: BindOptions, context: ProviderC
     throw new GmsaError('CONFIG_INVALID', `providers.${provider}.bind: expected ${forms.join(', or ')}`)
   }
   if (form === 'certificate') return certificateBind(bind.certificate ?? '', bind.key ?? '')
-  return passwordBind(form === 'provider' ? otherStore(provider, bind, context) : passwordFile(bind, context), context)
+  const source = form === 'provider' ? otherStore(provider, bind, context) : passwordFile(bind, context)
+  return passwordBind(source, context, onTry)
 }
 
 /** Where the credential comes from; `previous` gives the one before it, undefined where there is none. */
@@ -108,7 +112,11 @@ function bindError(error: GmsaError, what: string): GmsaError {
   })
 }
 
-function passwordBind(source: CredentialSource, { clock, log }: Pick<ProviderContext, 'clock' | 'log'>): Bind {
+function passwordBind(
+  source: CredentialSource,
+  { clock, log }: Pick<ProviderContext, 'clock' | 'log'>,
+  onTry: OnTry,
+): Bind {
   const ours = new WeakSet<GmsaError>()
   const brakes = { current: passwordBrake(clock), previous: passwordBrake(clock) }
   let used: keyof typeof brakes = 'current'
@@ -135,10 +143,13 @@ function passwordBind(source: CredentialSource, { clock, log }: Pick<ProviderCon
       await logOn(connection.client, bindName(credential.username, credential.domainName), credential.password)
     } catch (thrown) {
       const error = directoryError(thrown, connection.host)
-      if (error.reason !== 'bad-password') throw error
+      const isRefusal = error.reason === 'bad-password'
+      onTry(which, isRefusal ? 'refused' : 'failed')
+      if (!isRefusal) throw error
       brake.apply(credential, error)
       return error
     }
+    onTry(which, 'ok')
     brake.release()
     if (used !== which) log.warn({ server: connection.host, credential: which }, 'logged on with another credential')
     used = which

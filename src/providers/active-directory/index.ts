@@ -7,7 +7,7 @@ import type { ManagedPassword } from '../../gmsa/material.ts'
 import { defineProvider } from '../define.ts'
 import { readCa } from '../pem-file.ts'
 import type { Account, Provider, ProviderContext } from '../provider.ts'
-import { type Bind, openBind } from './bind.ts'
+import { type Bind, type OnTry, openBind } from './bind.ts'
 import { silentServer } from './causes.ts'
 import { type Connection, openConnection, type Transport } from './connection.ts'
 import { readDirectoryTime } from './directory.ts'
@@ -55,7 +55,10 @@ export async function openActiveDirectory(
   const domain = domainAsWritten.toLowerCase()
   const searchBase = options.searchBase ?? domainBase(domain)
   const timeout = timeoutOf(name, options) * MARGIN
-  const bind = openBind(name, options.bind, context)
+  const tries = new Set<LogOnListener>()
+  const bind = openBind(name, options.bind, context, (credential, outcome) => {
+    for (const { tried } of tries) tried(credential, outcome)
+  })
   const pool = connectionPool({
     clock,
     open: (host) => connectAndLogOn({ host, port, transport, ca, timeout }, bind, context),
@@ -116,8 +119,14 @@ export async function openActiveDirectory(
       listeners.add(listener)
       return { [Symbol.dispose]: () => void listeners.delete(listener) }
     },
+    watchLogOns(tried) {
+      const listener = { tried }
+      tries.add(listener)
+      return { [Symbol.dispose]: () => void tries.delete(listener) }
+    },
     async [Symbol.asyncDispose]() {
       listeners.clear()
+      tries.clear()
       pool[Symbol.dispose]()
     },
   }
@@ -125,6 +134,10 @@ export async function openActiveDirectory(
 
 interface ServerListener {
   readonly asked: Parameters<NonNullable<Provider['watchServers']>>[0]
+}
+
+interface LogOnListener {
+  readonly tried: OnTry
 }
 
 interface Reach {

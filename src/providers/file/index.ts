@@ -4,8 +4,8 @@ import { GmsaError } from '../../base/errors.ts'
 import { watchDirectories } from '../../base/watch.ts'
 import { defineProvider } from '../define.ts'
 import type { Account, ProviderContext } from '../provider.ts'
-import { fromRecords, malformed, type RecordStore, type StoredRecord } from '../records.ts'
-import { SecretFiles } from '../secret-files.ts'
+import { fromRecords, isBinary, MEMBERS, malformed, type RecordStore, type StoredRecord } from '../records.ts'
+import { decodeUtf8, SecretFiles } from '../secret-files.ts'
 import { parseDocument } from './document.ts'
 
 const schema = {
@@ -42,7 +42,6 @@ export const file = defineProvider({
 })
 
 const DOCUMENT_ENDINGS = ['.yaml', '.yml', '.json'] as const
-const MEMBERS = ['username', 'password', 'domainName'] as const
 /** `secret` names one file of the folder: nothing that could lead out of it, or to the links of a volume. */
 const FILE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$/
 /** How often to start anew when the files are swapped under the read. */
@@ -98,10 +97,17 @@ async function readAll(
 async function readMembers(files: SecretFiles, folder: string, signal: AbortSignal): Promise<StoredRecord> {
   const record: Record<string, string> = {}
   for (const member of MEMBERS) {
-    const text = await files.read(folder, member, signal)
-    if (text !== undefined) record[member] = text.replace(/\r?\n$/, '')
+    const bytes = await files.readBytes(folder, member, signal)
+    if (bytes) record[member] = memberText(bytes, member, join(folder, member))
   }
   return record
+}
+
+function memberText(bytes: Buffer, member: string, path: string): string {
+  if (!isBinary(member, bytes)) return decodeUtf8(bytes, path).replace(/\r?\n$/, '')
+  const text = bytes.toString('base64')
+  bytes.fill(0)
+  return text
 }
 
 /** The folder, the folders of members in it, and what other links lead to: what happens there is not seen above. */

@@ -57,7 +57,7 @@ export async function openKubernetes(
   surroundings: Surroundings = {},
 ): Promise<Provider> {
   const api = await openApi(name, findAccess(options, log, surroundings), clock)
-  return fromRecords(name, secretRecords(namespace, api), clock)
+  return fromRecords(name, secretRecords(namespace, api), clock, log)
 }
 
 function secretRecords(namespace: string, api: Api): RecordStore {

@@ -1,12 +1,8 @@
 import { GmsaError } from '../../base/errors.ts'
 import { membersOf, statusError } from '../http.ts'
-import { malformed, type StoredRecord } from '../records.ts'
+import { isBinary, malformed, type StoredRecord } from '../records.ts'
 import type { ApiAnswer } from './api.ts'
 
-/** Members that a Secret may hold as the bytes themselves, as `kubectl create secret --from-file` puts them there. */
-const BINARY: ReadonlySet<string> = new Set(['keytab', 'managedPassword'])
-/** A keytab begins with 0x05, a blob with 0x01; base64 begins with nothing below this. */
-const FIRST_TEXT = 0x20
 /** Stands for what is not UTF-8. No text of a record may hold it: it is refused where it is used, and only there. */
 const LONE_SURROGATE = '\ud800'
 
@@ -71,7 +67,7 @@ function decodeMember(member: string, value: unknown, account: string): string {
   const text = typeof value === 'string' ? value : ''
   const bytes = Buffer.from(text, 'base64')
   if (bytes.toString('base64') !== value) throw malformed(account, `${member} is not base64`)
-  if (BINARY.has(member) && (bytes[0] ?? FIRST_TEXT) < FIRST_TEXT) return text
+  if (isBinary(member, bytes)) return text
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
   } catch {

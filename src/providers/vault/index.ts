@@ -77,6 +77,7 @@ export async function openVault(
       },
     },
     clock,
+    log,
   )
 }
 

@@ -47,8 +47,10 @@ function fromStore(passwords: () => string, previous?: () => string) {
     const word = which === 'previous' ? previous : passwords
     return { kind: 'credential', username: 'svc-ccg', domainName: 'ad.test', password: Secret.fromText(word?.() ?? '') }
   }
-  const bind = openBind('ad', { provider: 'local', account: 'svc-ccg' }, { clock, log, readCredential })
-  return { bind, clock, lines }
+  const tries: string[] = []
+  const onTry = (credential: string, outcome: string) => void tries.push(`${credential} ${outcome}`)
+  const bind = openBind('ad', { provider: 'local', account: 'svc-ccg' }, { clock, log, readCredential }, onTry)
+  return { bind, clock, lines, tries }
 }
 
 describe('the name in a log-on', () => {
@@ -125,17 +127,18 @@ describe('a log-on with a credential of another store', () => {
     })
     const tried = (shown: readonly string[]) => shown.map((each) => each.split(' ')[1]?.split('-')[0])
 
-    test('that is tried once when the current one is refused, and said in the log once', async () => {
-      const { bind, connection, shown, lines } = rotating()
+    test('P4: that is tried once when the current one is refused, counted, and said in the log once', async () => {
+      const { bind, connection, shown, lines, tries } = rotating()
       await bind.logOn(connection, signal)
       await bind.logOn(connection, signal)
       expect(tried(shown)).toEqual(['new', 'old', 'old'])
+      expect(tries).toEqual(['current refused', 'previous ok', 'previous ok'])
       expect(lines).toHaveLength(1)
       expect(lines[0]).toMatch(/previous.*another credential/)
       expect(lines[0]).not.toContain('Kanari')
     })
 
-    test('the current one is tried again each half minute, and taken up when the directory has it', async () => {
+    test('P4: the current one is tried again each half minute, and taken up when the directory has it', async () => {
       const { bind, connection, shown, state, clock, lines } = rotating()
       for (let time = 0; time < 20; time++) {
         await bind.logOn(connection, signal)
@@ -148,7 +151,7 @@ describe('a log-on with a credential of another store', () => {
       expect(lines).toHaveLength(2)
     })
 
-    test('when both are refused, the refusal of the current one is the answer, and both rest', async () => {
+    test('P4: when both are refused, the refusal of the current one is the answer, and both rest', async () => {
       const { bind, connection, shown, state } = rotating()
       state.password = 'another'
       const errors = [await failure(bind.logOn(connection, signal), 'STORE_DENIED')]
@@ -168,11 +171,12 @@ describe('a log-on with a credential of another store', () => {
     })
 
     test('it is left alone for any other refusal', async () => {
-      const { bind, connection, state } = rotating()
+      const { bind, connection, state, tries } = rotating()
       const disabled = new InvalidCredentialsError('80090308: LdapErr: DSID-0C0903A9, data 533, v1db1')
       Object.assign(connection.client, { bind: () => Promise.reject(disabled) })
       state.password = 'old-Kanari'
       expect((await failure(bind.logOn(connection, signal), 'STORE_DENIED')).reason).toBe('disabled')
+      expect(tries).toEqual(['current failed'])
     })
   })
 

@@ -115,7 +115,7 @@ describe('versions', () => {
     expect(await passwordOf('one')).toBe('current')
   })
 
-  test('the one before is to be had, and is absent where there is none', async () => {
+  test('P4: the one before is to be had, and is absent where there is none', async () => {
     fixture.manager.put('one', json('first'))
     await failure(passwordOf('one', {}, 'previous'), 'ACCOUNT_NOT_FOUND')
     fixture.manager.put('one', json('second'))

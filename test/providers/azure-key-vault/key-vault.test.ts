@@ -59,7 +59,7 @@ describe('versions', () => {
     await failure(at.passwordOf('one', { version: first }, 'previous'), 'ACCOUNT_NOT_FOUND')
   })
 
-  test('the one before is the newest enabled one, wherever it stands in the list', async () => {
+  test('P4: the one before is the newest enabled one, wherever it stands in the list', async () => {
     const { vault } = at.fixture
     vault.put('one', text('latest'), { created: 1_900_000_000 })
     await failure(at.passwordOf('one', {}, 'previous'), 'ACCOUNT_NOT_FOUND')

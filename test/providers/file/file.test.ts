@@ -5,6 +5,9 @@ import { setTimeout } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { systemClock } from '../../../src/base/clock.ts'
 import { silentLog } from '../../../src/base/log.ts'
+import { Secret } from '../../../src/base/secret.ts'
+import { encodeKeytab } from '../../../src/kerberos/keytab.ts'
+import { parsePrincipal } from '../../../src/kerberos/principal.ts'
 import { file } from '../../../src/providers/file/index.ts'
 import type { Provider } from '../../../src/providers/provider.ts'
 import { failure } from '../../contract/provider-contract.ts'
@@ -296,6 +299,25 @@ describe('a volume that is swapped all the time', () => {
     for (let turn = 1; turn <= 100; turn += 1) await swapVolume(directory, { [names[turn % 2] ?? '']: JSON_RECORD })
     stop = true
     await reader
+  })
+})
+
+describe('P2: a keytab in a folder of members', () => {
+  const principal = parsePrincipal('web01$@AD.TEST')
+  const key = new Secret(new Uint8Array(32).fill(7))
+  const keytab = encodeKeytab([{ principal, timestamp: 0, kvno: 3, enctype: 18, key }])
+
+  test.each<[string, string, string | Uint8Array]>([
+    ['its bytes, as Kubernetes mounts a Secret', 'keytab', keytab],
+    ['base64, with the line break of an editor', 'keytab', `${keytab.toString('base64')}\n`],
+    ['base64 by its other name', 'keytab.b64', keytab.toString('base64')],
+  ])('P2: as %s', async (_what, member, content) => {
+    await swapVolume(join(directory, 'svc'), { [member]: content })
+    const keys = await provider.reads['kerberos-keys']?.(
+      { name: 'svc', secret: 'svc', options: {} },
+      AbortSignal.timeout(5_000),
+    )
+    expect(keys?.keys.map(({ kvno }) => kvno)).toEqual([3])
   })
 })
 

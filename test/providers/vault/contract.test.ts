@@ -3,6 +3,7 @@ import { systemClock } from '../../../src/base/clock.ts'
 import { openVault } from '../../../src/providers/vault/index.ts'
 import { type Outage, type OutageFixture, RETRY_AFTER, storeOutages } from '../../contract/outages.ts'
 import { providerContract } from '../../contract/provider-contract.ts'
+import { secretForms } from '../../contract/secret-forms.ts'
 import type { Reply } from '../../fakes/stand-in.ts'
 import { makeSecretFolder } from './rig.ts'
 import { type FakeVault, startFakeVault } from './stand-in.ts'
@@ -74,5 +75,6 @@ async function vaultFixture(kvVersion: 1 | 2): Promise<OutageFixture> {
 
 for (const version of [1, 2] as const) {
   providerContract(`vault (KV version ${version})`, () => vaultFixture(version))
+  secretForms(`vault (KV version ${version})`, () => vaultFixture(version))
 }
 storeOutages('vault', () => vaultFixture(2), { survives: ['token-expired', 'token-revoked'] })

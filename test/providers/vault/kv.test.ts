@@ -62,7 +62,7 @@ describe('the version of the engine', () => {
 })
 
 describe('with KV version 2', () => {
-  test('the newest version is read, the pinned one where there is a pin, and the one before either', async () => {
+  test('P4: the newest version is read, the pinned one where there is a pin, and the one before either', async () => {
     const { vault, read, readPrevious } = await start()
     vault.put('one', { ...GOOD, password: 'second' })
     vault.put('one', { ...GOOD, password: 'third' })
