@@ -4,9 +4,10 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { valueRows } from '../../scripts/chart-values.ts'
-import { text } from '../house/source.ts'
+import { commandsOf } from '../house/markdown.ts'
+import { root, text } from '../house/source.ts'
 import { needs } from '../lab/skip.ts'
-import { only, parseObjects, render, template } from './helm.ts'
+import { helm, only, parseObjects, render, template } from './helm.ts'
 import { problemsOf } from './kubernetes.ts'
 
 const page = text('docs/kubernetes.md')
@@ -32,6 +33,18 @@ describe('the page on Kubernetes', () => {
     const { output, said } = template({ args: ['--values', file] })
     expect(said).toBe('')
     expect(parseObjects(output).flatMap(problemsOf)).toEqual([])
+  })
+
+  test.skipIf(!needs('helm'))('installs by a command that helm and the chart understand, as does its README', () => {
+    const pages = ['docs/kubernetes.md', 'charts/gmsa-account-provider/README.md'].map(text)
+    const commands = pages.flatMap((each) => commandsOf(each, ['helm install']))
+    expect(commands).toHaveLength(2)
+    for (const { words } of commands) {
+      // The same without a cluster.
+      const [release = '', chart = '', ...args] = words.slice(2)
+      const { code, said } = helm('template', release, join(root, chart), '--kube-version', '1.33.0', ...args)
+      expect([code, said]).toEqual([0, ''])
+    }
   })
 
   test('speaks of values that there are', () => {
