@@ -1,5 +1,6 @@
 import { DURATION_PATTERN, parseDuration } from '../../base/duration.ts'
 import { GmsaError } from '../../base/errors.ts'
+import { makeListeners } from '../../base/listeners.ts'
 import type { Resolve } from '../../base/srv.ts'
 import { inTime } from '../../base/time-limit.ts'
 import { accountOptionsOf } from '../../gmsa/account-options.ts'
@@ -55,10 +56,8 @@ export async function openActiveDirectory(
   const domain = domainAsWritten.toLowerCase()
   const searchBase = options.searchBase ?? domainBase(domain)
   const timeout = timeoutOf(name, options) * MARGIN
-  const tries = new Set<LogOnListener>()
-  const bind = openBind(name, options.bind, context, (credential, outcome) => {
-    for (const { tried } of tries) tried(credential, outcome)
-  })
+  const tries = makeListeners<Parameters<OnTry>>()
+  const bind = openBind(name, options.bind, context, tries.tell)
   const pool = connectionPool({
     clock,
     open: (host) => connectAndLogOn({ host, port, transport, ca, timeout }, bind, context),
@@ -80,10 +79,8 @@ export async function openActiveDirectory(
     onRecovery: (server) => log.info({ provider: name, server }, 'domain controller serves again'),
   })
 
-  const listeners = new Set<ServerListener>()
-  const onOutcome = (server: string, outcome: Outcome) => {
-    for (const { asked } of listeners) asked(server, outcome === 'ok' ? 'ok' : 'failed')
-  }
+  const asked = makeListeners<[server: string, outcome: 'ok' | 'failed']>()
+  const onOutcome = (server: string, outcome: Outcome) => asked.tell(server, outcome === 'ok' ? 'ok' : 'failed')
 
   async function readManaged(account: Account, signal: AbortSignal): Promise<ManagedPassword> {
     const samAccountName = accountOptionsOf(account.options).samAccountName ?? `${account.name}$`
@@ -114,30 +111,14 @@ export async function openActiveDirectory(
         signal,
       })
     },
-    watchServers(asked) {
-      const listener = { asked }
-      listeners.add(listener)
-      return { [Symbol.dispose]: () => void listeners.delete(listener) }
-    },
-    watchLogOns(tried) {
-      const listener = { tried }
-      tries.add(listener)
-      return { [Symbol.dispose]: () => void tries.delete(listener) }
-    },
+    watchServers: asked.add,
+    watchLogOns: tries.add,
     async [Symbol.asyncDispose]() {
-      listeners.clear()
+      asked.clear()
       tries.clear()
       pool[Symbol.dispose]()
     },
   }
-}
-
-interface ServerListener {
-  readonly asked: Parameters<NonNullable<Provider['watchServers']>>[0]
-}
-
-interface LogOnListener {
-  readonly tried: OnTry
 }
 
 interface Reach {
