@@ -56,6 +56,9 @@ const PANELS: readonly Panel[] = [
   chart('Domain controllers', 'ops', [
     { expr: rate('directory_reads_total', 'server, outcome'), legend: '{{server}} {{outcome}}' },
   ]),
+  chart('Log-ons to directories', 'ops', [
+    { expr: rate('directory_log_ons_total', 'credential, outcome'), legend: '{{credential}} {{outcome}}' },
+  ]),
   chart('Key version numbers', 'none', [
     { expr: `max by (account) (${metric('account_kvno')})`, legend: '{{account}}' },
   ]),

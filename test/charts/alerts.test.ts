@@ -74,6 +74,12 @@ const denied = {
   labels: { ...POD, provider: 'ad', outcome: 'failed', reason: 'STORE_DENIED' },
   without: ['instance', 'outcome', 'reason'],
 }
+const refused = {
+  alert: 'GmsaLogOnRefused',
+  metric: 'gmsa_provider_directory_log_ons_total',
+  labels: { ...POD, provider: 'ad', credential: 'current', outcome: 'refused' },
+  without: ['instance', 'outcome'],
+}
 
 const CASES: readonly Case[] = [
   { alert: 'GmsaServiceDown', metric: 'up', labels: POD, fires: '0x10', silent: '0x4 1 0x4', after: 6 },
@@ -88,6 +94,8 @@ const CASES: readonly Case[] = [
   // The first refusal of all begins the counter; a later one adds to it; an old one is over.
   { ...denied, fires: '_x20 1x20', silent: '1x40', after: 22 },
   { ...denied, fires: '3x20 4x20', silent: '3x10 4x30', after: 23 },
+  { ...refused, fires: '_x20 1x20', silent: '1x40', after: 22 },
+  { ...refused, fires: '3x20 4x20', silent: '3x10 4x30', after: 23 },
   {
     alert: 'GmsaKeysStale',
     metric: 'gmsa_provider_account_stale',
