@@ -80,6 +80,14 @@ describe.skipIf(!HELM)('the notes after an installation', () => {
     expect(said).toContain('contoso-ccg-gmsa-account-provider-ca, contoso-ccg-gmsa-account-provider-server')
   })
 
+  test('say what a CA of your own needs, where Windows nodes are to trust it', () => {
+    const brought = ['--set', 'certificates.certManager.enabled=false']
+    expect(notes(...brought)).toContain('check --node-ca ca.crt')
+    expect(notes()).not.toContain('--node-ca')
+    for (const more of ['mode=linux', 'certificates.allowUnconstrainedCa=true'])
+      expect(notes(...brought, '--set', more)).not.toContain('--node-ca')
+  })
+
   test("say what of Rancher's values is not taken over", () => {
     const said = notes('--values', join(CHART, '../../test/charts/values/rancher-defaults.yaml'))
     expect(said).toContain('gmsa-account-provider:0.1.0 is taken instead')

@@ -7,6 +7,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { parseKeytab } from '../../src/kerberos/keytab.ts'
 import { type AgentRig, kvnosOf, makeAgentRig, namesIn } from '../fakes/agent-rig.ts'
 import { CLI, type CliResult, ROOT, runCli } from '../fakes/cli.ts'
+import { blocksOf, commandsOf, stepsOf } from '../house/markdown.ts'
+import { text } from '../house/source.ts'
 import { eventually } from '../server/wire.ts'
 
 let at: AgentRig
@@ -91,6 +93,20 @@ describe('agent --once', () => {
     expect(code).toBe(0)
     expect((await stat(at.path('acceptor'))).mode & 0o777).toBe(0o600)
     expect(kvnosOf(await at.keytab('initiator'))).toEqual([9])
+  })
+
+  test('the command of its page prints what the page shows', async () => {
+    const page = text('docs/agent.md')
+    const [step] = stepsOf(blocksOf(page)[0]?.text ?? '')
+    const [command] = commandsOf(page, ['gmsa-account-provider'])
+    const { certificate, key } = at.rig.files.client
+    const here: Record<string, string> = { 'tls.crt': certificate, 'tls.key': key, 'ca.crt': at.rig.files.ca }
+    here['https://gmsa.example.com:8443'] = address()
+    here['/etc/apache2/web01.keytab'] = at.path('acceptor')
+    const { stdout, stderr } = await runCli((command?.words ?? []).slice(1).map((word) => here[word] ?? word))
+    expect(stderr).toBe('')
+    expect(step?.follows).toContain('/etc/apache2/web01.keytab')
+    expect(stdout).toBe(step?.follows.replace('/etc/apache2/web01.keytab', at.path('acceptor')))
   })
 
   test('O3: paths are relative to where it is started', async () => {
