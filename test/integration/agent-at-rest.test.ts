@@ -5,9 +5,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { aesSha1StringToKey } from '../../src/crypto/string-to-key.ts'
+import { utf16ToUtf8 } from '../../src/gmsa/managed-password.ts'
+import { parseCcache } from '../../src/kerberos/ccache.ts'
 import { type AgentRig, makeAgentRig } from '../fakes/agent-rig.ts'
 import { ROOT } from '../fakes/cli.ts'
 import { agentFlags, install } from '../fakes/compiled.ts'
+import { type FakeKdc, honestKdc, startKdc } from '../fakes/kdc.ts'
 import { eventually } from '../server/wire.ts'
 
 /** Tells in the file named by LOADED, at SIGUSR2, what the process has loaded. */
@@ -30,6 +34,7 @@ interface Loaded {
 let directory: string
 let main: string
 let at: AgentRig
+let kdc: FakeKdc
 let agent: ChildProcess
 let output = ''
 let address: string
@@ -37,6 +42,9 @@ beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'gmsa-agent-at-rest-'))
   main = await install(directory)
   at = await makeAgentRig()
+  kdc = await startHonestKdc()
+  const krb5Config = join(directory, 'krb5.conf')
+  await writeFile(krb5Config, `[realms]\n AD.TEST = {\n  kdc = ${kdc.kdc.host}:${kdc.kdc.port}\n }\n`)
   await writeFile(join(directory, 'recorder.mjs'), RECORDER)
   const recorder = ['--import', pathToFileURL(join(directory, 'recorder.mjs')).href]
   agent = spawn(
@@ -44,7 +52,7 @@ beforeAll(async () => {
     [...agentFlags(), '--trace-gc', ...recorder, main, 'agent', '--config', await config()],
     {
       stdio: ['ignore', 'pipe', 'inherit'],
-      env: { PATH: process.env['PATH'], LOADED: join(directory, 'loaded.json') },
+      env: { PATH: process.env['PATH'], LOADED: join(directory, 'loaded.json'), KRB5_CONFIG: krb5Config },
     },
   )
   agent.stdout?.on('data', (chunk: Buffer) => {
@@ -56,8 +64,17 @@ beforeAll(async () => {
 afterAll(async () => {
   agent?.kill('SIGKILL')
   await at?.[Symbol.asyncDispose]()
+  await kdc?.[Symbol.asyncDispose]()
   await rm(directory, { recursive: true, force: true })
 })
+
+/** By this machine's clock, as the agent is. */
+async function startHonestKdc(): Promise<FakeKdc> {
+  const salt = 'AD.TESThostweb01.ad.test'
+  const password = utf16ToUtf8(at.directory.passwordOf(at.directory.generationAt(at.clock.now())))
+  const key = await aesSha1StringToKey(32, password, Buffer.from(salt))
+  return startKdc(honestKdc({ now: Date.now, key: () => key, salt }))
+}
 
 async function config(): Promise<string> {
   const { certificate, key } = at.rig.files.client
@@ -65,7 +82,8 @@ async function config(): Promise<string> {
     `servers: ['https://localhost:${at.rig.service.port}']`,
     `tls: { certificate: ${certificate}, key: ${key}, ca: ${at.rig.files.ca} }`,
     'status: { port: 0 }',
-    `accounts: { web01: { acceptorKeytab: { file: ${at.path('web01')} } } }`,
+    'accounts:',
+    `  web01: { acceptorKeytab: { file: ${at.path('web01')} }, ccache: { file: ${at.path('krb5cc')} } }`,
   ]
   const file = join(directory, 'agent.yaml')
   await writeFile(file, text.join('\n'))
@@ -80,6 +98,12 @@ async function loaded(): Promise<Loaded> {
 }
 
 describe('the agent, compiled, as its systemd unit starts it', () => {
+  test('keeps keytab and ticket', async () => {
+    expect(await at.keytab('web01')).toHaveLength(4)
+    const { credentials } = parseCcache(await readFile(at.path('krb5cc')))
+    expect(credentials[0]?.endTime).toBeGreaterThan(Date.now() / 1000 + 5 * 3600)
+  })
+
   test('holds four packages and what they need, and of our floors none of the service', async () => {
     const { urls } = await loaded()
     const { dependencies }: { dependencies: object } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8'))
@@ -87,7 +111,7 @@ describe('the agent, compiled, as its systemd unit starts it', () => {
     expect(held).toEqual(['ajv', 'commander', 'pino', 'yaml'])
     const own = urls.filter((url) => !url.includes('/node_modules/'))
     const floors = new Set(own.flatMap((url) => /\/dist\/(\w+)\//.exec(url)?.[1] ?? []))
-    expect([...floors].toSorted()).toEqual(['agent', 'base', 'cli', 'gmsa', 'kerberos'])
+    expect([...floors].toSorted()).toEqual(['agent', 'base', 'cli', 'crypto', 'gmsa', 'kerberos'])
   })
 
   test("does without Node's undici, and without WebAssembly", async () => {
