@@ -54,9 +54,10 @@ export async function openActiveDirectory(
   const domain = domainAsWritten.toLowerCase()
   const searchBase = options.searchBase ?? domainBase(domain)
   const timeout = timeoutOf(name, options) * MARGIN
-  const tries = new Set<LogOnListener>()
+  const asked = listeners<Parameters<NonNullable<Provider['watchServers']>>[0]>()
+  const tried = listeners<OnTry>()
   const bind = openBind(name, options.bind, context, (credential, outcome) => {
-    for (const { tried } of tries) tried(credential, outcome)
+    for (const tell of tried.all()) tell(credential, outcome)
   })
   const pool = connectionPool({
     clock,
@@ -79,9 +80,8 @@ export async function openActiveDirectory(
     onRecovery: (server) => log.info({ provider: name, server }, 'domain controller serves again'),
   })
 
-  const listeners = new Set<ServerListener>()
   const onOutcome = (server: string, outcome: Outcome) => {
-    for (const { asked } of listeners) asked(server, outcome === 'ok' ? 'ok' : 'failed')
+    for (const tell of asked.all()) tell(server, outcome === 'ok' ? 'ok' : 'failed')
   }
 
   async function readManaged(account: Account, signal: AbortSignal): Promise<ManagedPassword> {
@@ -113,30 +113,28 @@ export async function openActiveDirectory(
         signal,
       })
     },
-    watchServers(asked) {
-      const listener = { asked }
-      listeners.add(listener)
-      return { [Symbol.dispose]: () => void listeners.delete(listener) }
-    },
-    watchLogOns(tried) {
-      const listener = { tried }
-      tries.add(listener)
-      return { [Symbol.dispose]: () => void tries.delete(listener) }
-    },
+    watchServers: asked.add,
+    watchLogOns: tried.add,
     async [Symbol.asyncDispose]() {
-      listeners.clear()
-      tries.clear()
+      asked.clear()
+      tried.clear()
       pool[Symbol.dispose]()
     },
   }
 }
 
-interface ServerListener {
-  readonly asked: Parameters<NonNullable<Provider['watchServers']>>[0]
-}
-
-interface LogOnListener {
-  readonly tried: OnTry
+/** Those who listen; one that listens twice is told twice. */
+function listeners<F>() {
+  const all = new Map<symbol, F>()
+  return {
+    all: () => all.values(),
+    add(listener: F): Disposable {
+      const own = Symbol()
+      all.set(own, listener)
+      return { [Symbol.dispose]: () => void all.delete(own) }
+    },
+    clear: () => all.clear(),
+  }
 }
 
 interface Reach {
