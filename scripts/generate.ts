@@ -13,6 +13,7 @@ import { ANY_ACCOUNT, configSchema } from '../src/cli/config-schema.ts'
 import { buildInfo } from '../src/cli/version.ts'
 import type { ProviderType } from '../src/providers/define.ts'
 import { PROVIDER_TYPES } from '../src/providers/index.ts'
+import { behaviourRows } from './behaviours.ts'
 import { valueRows, valuesSchema, valuesYaml } from './chart-values.ts'
 import { dashboard } from './dashboard.ts'
 import { describeInterface } from './openapi.ts'
@@ -50,6 +51,11 @@ const TARGETS: readonly Target[] = [
           ['agent-accounts', optionTable(AGENT_ACCOUNT_OPTIONS)],
         ]),
       ),
+  },
+  {
+    path: 'docs/behaviours.md',
+    render: (current) =>
+      fillBlocks(current, new Map([['behaviours', table(['', 'what holds', 'shown by'], behaviourRows('.'))]])),
   },
   ...PROVIDER_TYPES.map((type) => ({
     path: `docs/providers/${type.type}.md`,

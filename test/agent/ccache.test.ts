@@ -15,6 +15,9 @@ import { errorMessage, methods, replyMessage, type SeenRequest, timestampOf } fr
 import { eventually } from '../server/wire.ts'
 
 const SALT = 'AD.TESThostweb01.ad.test'
+/** TicketFlags of RFC 4120 5.3. */
+const RENEWABLE = 0x0080_0000
+const WEEK = 7 * 24 * HOUR
 let at: AgentRig
 let kdc: FakeKdc
 let krb5Config: string
@@ -58,11 +61,11 @@ function honest(request: SeenRequest): Answer {
     server: ['krbtgt', 'AD.TEST'],
     ticketServer: ['krbtgt', 'AD.TEST'],
     nonce: request.nonce,
-    flags: 0x0060_0000,
+    flags: 0x0060_0000 | (request.renewTill === undefined ? 0 : RENEWABLE),
     authTime: seconds,
     startTime: seconds,
     endTime: Math.min(request.till, seconds + most),
-    renewTill: undefined,
+    renewTill: request.renewTill,
     sessionKey: { enctype: 18, key: new Uint8Array(32).fill(9) },
     enctype: 18,
     key,
@@ -123,24 +126,31 @@ describe('a credential cache', () => {
   })
 
   test.each([
-    ['10 hours', 10 * HOUR, 12 * HOUR, 10 * MINUTE],
-    ['30 minutes', 30 * MINUTE, 3 * HOUR, MINUTE],
-    ['10 minutes', 10 * MINUTE, HOUR, 20_000],
-  ])('T1, T3: more than half its life of %s is always left', async (_name, life, during, step) => {
-    most = life
-    const agent = await start()
-    await agent.ready
-    let least = Number.POSITIVE_INFINITY
-    for (let passed = 0; passed < during; passed += step) {
-      await pass(agent, step)
-      const { endTime } = await ticketNow()
-      least = Math.min(least, endTime * 1000 - at.clock.now())
-    }
-    expect(least).toBeGreaterThan(life / 2)
-    // Not more often than needed.
-    expect(given()).toBeLessThanOrEqual(Math.ceil(during / (life * 0.4)) + 1)
-    expect(agent.status().ready).toBe(true)
-  })
+    ['10 hours', 10 * HOUR, 12 * HOUR, 10 * MINUTE, undefined],
+    ['30 minutes', 30 * MINUTE, 12 * HOUR, 2 * MINUTE, undefined],
+    ['30 minutes, renewable for a week', 30 * MINUTE, 12 * HOUR, 2 * MINUTE, WEEK],
+    ['10 minutes', 10 * MINUTE, HOUR, 20_000, undefined],
+  ])(
+    'T1, T3: more than half its life of %s is always left',
+    async (_name, life, during, step, renewLifetime) => {
+      most = life
+      const ticket = { lifetime: 10 * HOUR, forwardable: false, ...(renewLifetime !== undefined && { renewLifetime }) }
+      const agent = await start({ ticket })
+      await agent.ready
+      expect((await ticketNow()).renewTill > 0).toBe(renewLifetime !== undefined)
+      let least = Number.POSITIVE_INFINITY
+      for (let passed = 0; passed < during; passed += step) {
+        await pass(agent, step)
+        const { endTime } = await ticketNow()
+        least = Math.min(least, endTime * 1000 - at.clock.now())
+      }
+      expect(least).toBeGreaterThan(life / 2)
+      // Not more often than needed.
+      expect(given()).toBeLessThanOrEqual(Math.ceil(during / (life * 0.4)) + 1)
+      expect(agent.status().ready).toBe(true)
+    },
+    60_000,
+  )
 
   test('T1: at every second of an hour the ticket in the file has not ended, with tickets of ten minutes', async () => {
     most = 10 * MINUTE

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { chmod, mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -7,6 +8,7 @@ import { parseCcache } from '../../src/kerberos/ccache.ts'
 import { formatPrincipal } from '../../src/kerberos/principal.ts'
 import { type AgentRig, HOUR, identityOf, MINUTE, makeAgentRig, namesIn } from '../fakes/agent-rig.ts'
 import { type DirectoryKdc, startDirectoryKdc } from '../fakes/directory-kdc.ts'
+import { needs } from '../lab/skip.ts'
 
 let at: AgentRig
 let kdc: DirectoryKdc
@@ -69,6 +71,15 @@ describe('T4: a ticket in a lease', () => {
     expect(await modeOf(join(folder, 'web01', 'krb5cc'))).toBe('640')
     if (isRoot) expect(await stat(join(folder, 'web01', 'krb5cc'))).toMatchObject({ uid: 1654 })
     expect(await stat(join(folder, 'web01'))).toMatchObject({ uid: process.getuid?.() })
+  })
+
+  test.skipIf(!needs('root'))('T2, T4: the owner reaches and reads the ticket, and no other user does', async () => {
+    expect(await errorOf(output({}, { owner: '1654' }))).toBeUndefined()
+    for (const folder of [at.rig.directory, at.folder]) await chmod(folder, 0o711)
+    const file = join(leases, 'credspec', 'web01', 'krb5cc')
+    const readAs = (uid: number) => spawnSync('cat', [file], { uid, gid: uid, timeout: 10_000 }).stdout
+    expect(readAs(1654)).toEqual(await readFile(file))
+    expect(readAs(1655)).toHaveLength(0)
   })
 
   test('T4: the folder has the name of the credential spec, in its own case', async () => {

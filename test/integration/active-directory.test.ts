@@ -83,7 +83,7 @@ describe.skipIf(!needs('samba', 'krb5', 'ldap-utils'))(
       }
     })
 
-    test('tells an account whose password it may not read from one that is not there', async () => {
+    test('L4: tells an account whose password it may not read from one that is not there', async () => {
       const { read, outcomes } = await open()
       const refused = await failure(read('secret01'), 'STORE_DENIED')
       expect(refused.reason).toBe('not-permitted')
@@ -104,6 +104,24 @@ describe.skipIf(!needs('samba', 'krb5', 'ldap-utils'))(
         const account = { name: 'web01', secret: 'web01', options: { samAccountName } }
         const read = provider.reads['managed-password']?.(account, AbortSignal.timeout(5_000))
         await failure(read ?? Promise.resolve(), 'ACCOUNT_NOT_FOUND')
+      }
+    })
+
+    test('L3: finds an account in another OU, below that OU, and by its DN; and elsewhere not', async () => {
+      const [usual, other] = ['CN=Managed Service Accounts', 'OU=Services']
+      const move = (from: string, to: string) =>
+        `dn: CN=sql01,${from},@BASE@\nchangetype: modrdn\nnewrdn: CN=sql01\ndeleteoldrdn: 1\nnewsuperior: ${to},@BASE@\n`
+      await domain.modify(`dn: ${other},@BASE@\nchangetype: add\nobjectClass: organizationalUnit\n`)
+      await domain.modify(move(usual, other))
+      try {
+        for (const base of [undefined, `${other},${domain.base}`, `CN=sql01,${other},${domain.base}`]) {
+          const { read } = await open({ options: base === undefined ? {} : { searchBase: base } })
+          expect((await read('sql01')).account.samAccountName, base).toBe('sql01$')
+        }
+        const { read } = await open({ options: { searchBase: `${usual},${domain.base}` } })
+        await failure(read('sql01'), 'ACCOUNT_NOT_FOUND')
+      } finally {
+        await domain.modify(move(other, usual))
       }
     })
 
@@ -135,14 +153,14 @@ describe.skipIf(!needs('samba', 'krb5', 'ldap-utils'))(
       ['LDAPS on the plain port', { port: 389 }, false],
       ['StartTLS on the LDAPS port', { transport: 'starttls', port: 636 }, false],
       ['a port where nobody listens', { port: 637 }, false],
-    ])('%s', async (_, options, works) => {
+    ])('L2: %s', async (_, options, works) => {
       const { read } = await open({ options: { ...options, timeout: '2s' } })
       if (works) return expect((await read('web01')).kind).toBe('managed-password')
       const error = await failure(read('web01'), 'STORE_UNAVAILABLE')
       expect(error.reason).toBe('refused')
     })
 
-    test('a certificate from an unknown CA is refused, in both transports', async () => {
+    test('L2: a certificate from an unknown CA is refused, in both transports', async () => {
       const { ca } = await makePki()
       const other = join(domain.state, 'other-ca.crt')
       await writeFile(other, ca.certificate)
@@ -163,7 +181,7 @@ describe.skipIf(!needs('samba', 'krb5', 'ldap-utils'))(
       expect((await read('web01')).server).toBe(domain.ip)
     })
 
-    test('a certificate for another name is refused, in both transports', async () => {
+    test('L2: a certificate for another name is refused, in both transports', async () => {
       for (const transport of ['ldaps', 'starttls'] as const) {
         await using between = await relay(domain.ip, transport)
         const { read } = await open({ options: { servers: ['localhost'], port: between.port, transport } })

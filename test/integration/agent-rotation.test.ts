@@ -94,7 +94,7 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi'))('the files of an agent that i
     return [...(await tickets.logOn(file('initiator'), 'web01$')), ...(await tickets.accept(file('acceptor')))]
   }
 
-  test(`log-on and tickets never fail through ${ROLLS} changes, with ${KILLS} kills`, async () => {
+  test(`K4, K5, K11: log-on and tickets never fail through ${ROLLS} changes, with ${KILLS} kills`, async () => {
     const problems: string[] = []
     const note = (when: string, found: readonly string[]) => problems.push(...found.map((each) => `${when}: ${each}`))
     const steps = ROLLS * (2 * AROUND + 1)

@@ -72,7 +72,7 @@ describe.skipIf(!needs('samba', 'krb5'))('the active-directory provider on two d
     expect(one && two?.equals(one)).toBe(true)
   })
 
-  test('the first one listed is asked, and a port that refuses costs no time', async () => {
+  test('L1: the first one listed is asked, and a port that refuses costs no time', async () => {
     const rig = await open()
     expect((await rig.read('web01')).server).toBe(first)
     const refusing = await open({ options: { servers: ['127.0.0.1', second] } })
@@ -82,7 +82,7 @@ describe.skipIf(!needs('samba', 'krb5'))('the active-directory provider on two d
     expect(refusing.outcomes).toEqual(['127.0.0.1 failed', `${second} ok`])
   })
 
-  test('when the one in use falls silent, every read under way and every later one is answered by the other', async () => {
+  test('L1: when the one in use falls silent, every read under way and every later one is answered by the other', async () => {
     const rig = await open()
     await rig.read('web01')
     hang(first)

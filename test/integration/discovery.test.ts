@@ -57,14 +57,14 @@ describe.skipIf(!needs('samba', 'krb5', 'dns'))(
       expect(stdout).toMatch(new RegExp(`^ok +record +managed password of web01\\$, .* from dc1\\.${domain.dns}`, 'm'))
     })
 
-    test('the one of the first priority does not answer: the next one does', async () => {
+    test('L1: the one of the first priority does not answer: the next one does', async () => {
       const nobody = domain.ip.replace(/\d+$/, '77')
       await using dns = await serve([record('', 'gone', 0), record('', 'dc1', 10)], { [`gone.${domain.dns}`]: nobody })
       const { stdout } = await askDoctor(dns)
       expect(stdout).toMatch(new RegExp(`^ok +record .* from dc1\\.${domain.dns}`, 'm'))
     })
 
-    test('those of the own site come first', async () => {
+    test('L1: those of the own site come first', async () => {
       const nobody = domain.ip.replace(/\d+$/, '77')
       const records = [record('', 'gone', 0), record('Berlin._sites.', 'dc1', 100)]
       await using dns = await serve(records, { [`gone.${domain.dns}`]: nobody })

@@ -134,7 +134,7 @@ describe.skipIf(!needs('samba', 'krb5'))('keytabs of real gMSAs, by the real com
     for (const { command } of others) expect(await run(command)).toMatchObject({ code: 0, stderr: '' })
   })
 
-  test('keytab list shows what klist shows, and keys only when asked', async () => {
+  test('K8, O3: keytab list shows what klist shows, and keys only when asked', async () => {
     const { path } = await getKeytab('web01', 'acceptor')
     const { stdout } = await runCli(['keytab', 'list', path])
     const { stdout: shown } = await domain.run('klist', ['-k', '-e', '-t', '-K', path])

@@ -85,7 +85,7 @@ describe.skipIf(!needs('samba', 'krb5'))('the service over two domain controller
     return Number(line.slice(name.length))
   }
 
-  test('the first one silent, then back, then the other one stopped for good: every client has its answer', async () => {
+  test('L1: the first one silent, then back, then the other one stopped for good: every client has its answer', async () => {
     expect(await askMany()).toBe(first)
     expect(await askMany('keytab')).toBe(first)
 
