@@ -6,6 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { namesIn } from '../fakes/agent-rig.ts'
 import type { Rig } from '../fakes/rig.ts'
+import { configOf, filesIn } from '../lab/agent-forms.ts'
 import { makeDirectoryRig, nextChange } from '../lab/directory-rig.ts'
 import { type Domain, startDomain } from '../lab/domain.ts'
 import { shiftedClock } from '../lab/shifted-clock.ts'
@@ -47,22 +48,7 @@ describe.skipIf(!needs('samba', 'krb5', 'gssapi'))('the files of an agent that i
 
   /** Resolves once its files are right. */
   async function startAgent(): Promise<void> {
-    const output = {
-      name: 'web01',
-      account: 'web01',
-      mode: 0o600,
-      principals: [],
-      keepPrevious: 10 * HOUR + 5 * MINUTE,
-    }
-    const config = {
-      servers: [`https://localhost:${rig.service.port}`],
-      tls: { ...rig.files.client, ca: rig.files.ca },
-      timeout: 9 * SECOND,
-      wait: 5 * MINUTE,
-      checkInterval: HOUR,
-      grace: 5 * MINUTE,
-      outputs: ['acceptor', 'initiator'].map((kind) => ({ ...output, kind, file: file(kind) })),
-    }
+    const config = configOf(rig, 'web01', filesIn(folder))
     const script = join(import.meta.dirname, '../lab/agent-process.ts')
     const child = fork(script, [JSON.stringify(config), String(clock.ahead)], { stdio: 'inherit' })
     agent = child

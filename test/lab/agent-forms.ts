@@ -123,7 +123,11 @@ export async function runningForm({ domain, account, folder, umask, pki }: FormO
   const script = join(import.meta.dirname, 'agent-process.ts')
   const args = [...underUmask(umask), script, JSON.stringify(config), '0']
   const child = spawn('sh', args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
-  const [port] = await once(child, 'message')
+  const ended = once(child, 'exit')
+  const [port] = await Promise.race([
+    once(child, 'message'),
+    ended.then(([code]) => expect.fail(`it ended with ${code}`)),
+  ])
 
   /** The kinds that should have been asked for by now, and were not, or came to nothing. */
   async function overdue(): Promise<string[]> {
@@ -148,8 +152,8 @@ export async function runningForm({ domain, account, folder, umask, pki }: FormO
     },
     async use() {},
     async [Symbol.asyncDispose]() {
-      const ended = once(child, 'exit')
-      if (child.exitCode === null && child.kill('SIGKILL')) await ended
+      child.kill('SIGKILL')
+      await ended
       await rig[Symbol.asyncDispose]()
     },
   }

@@ -11,6 +11,7 @@ import { shiftedClock } from './shifted-clock.ts'
 const [config = '', ahead = '0'] = process.argv.slice(2)
 const clock = shiftedClock(Number(ahead))
 process.on('message', (shift) => clock.shiftTo(Number(shift)))
+process.on('disconnect', () => process.exit())
 const agent = await startAgent({
   config: { ...JSON.parse(config), disabled: new Map() },
   clock,
