@@ -9,6 +9,7 @@ import { silentLog } from '../../src/base/log.ts'
 import { awsSecretsManager } from '../../src/providers/aws-secrets-manager/index.ts'
 import type { Provider } from '../../src/providers/provider.ts'
 import { failure, type ProviderFixture, providerContract } from '../contract/provider-contract.ts'
+import { freePort } from '../lab/free-port.ts'
 import { needs } from '../lab/skip.ts'
 import { stubAwsEnvironment } from '../providers/aws-secrets-manager/stand-in.ts'
 
@@ -16,15 +17,6 @@ const REGION = 'eu-west-1'
 
 let moto: ChildProcess
 let motoPort = 0
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 async function startMoto(): Promise<void> {
   motoPort = await freePort()

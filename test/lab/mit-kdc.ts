@@ -2,10 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { glob, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { type AddressInfo, connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
+import { freePort } from './free-port.ts'
 import { program } from './skip.ts'
 
 /** A principal to be made: its keys come from the password and the usual salt, realm and name. */
@@ -32,15 +33,6 @@ export interface MitKdc extends AsyncDisposable {
 }
 
 const HOST = '127.0.0.1'
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, HOST)
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 async function run(name: string, args: readonly string[], env: NodeJS.ProcessEnv, input: string): Promise<void> {
   const child = spawn(program(name) ?? name, args, { env, timeout: 30_000 })

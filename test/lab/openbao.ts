@@ -3,12 +3,12 @@ import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import type { IncomingMessage } from 'node:http'
 import { request } from 'node:https'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { openBao } from '../../scripts/setup-python.ts'
 import { makeCa } from '../fakes/pki.ts'
+import { freePort } from './free-port.ts'
 
 /** A real OpenBao on loopback, with TLS, in memory; set up and unsealed. Stopped by its PID. */
 export interface OpenBao extends AsyncDisposable {
@@ -123,13 +123,4 @@ async function readAnswer(response: IncomingMessage): Promise<Answer> {
   for await (const chunk of response) chunks.push(chunk)
   const text = Buffer.concat(chunks).toString()
   return { status: response.statusCode ?? 0, body: text === '' ? {} : JSON.parse(text) }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  return typeof address === 'object' && address ? address.port : 0
 }
