@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { chmod, copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -55,13 +55,16 @@ export async function startAgentLab({ ldif }: { ldif?: string } = {}): Promise<A
   const folder = await mkdtemp(join(tmpdir(), 'gmsa-agents-'))
   await chmod(folder, 0o755)
   const path = (name: string) => join(folder, name)
+  const time = path('time')
+  await mkdir(time)
   await copyFile(domain.env['KRB5_CONFIG'] ?? '', path('krb5.conf'))
   await chmod(path('krb5.conf'), 0o644)
 
   async function moveTo(ahead: number): Promise<void> {
     const seconds = Math.floor(ahead / SECOND)
     await domain.clock(`+${seconds}`)
-    await writeFile(path('clock'), `+${seconds}\n`, { mode: 0o644 })
+    await writeFile(join(time, 'next'), `+${seconds}\n`, { mode: 0o644 })
+    await rename(join(time, 'next'), join(time, 'clock'))
     clock.shiftTo(ahead)
   }
   await moveTo(0)
@@ -87,7 +90,7 @@ export async function startAgentLab({ ldif }: { ldif?: string } = {}): Promise<A
         PATH: process.env['PATH'] ?? '',
         KRB5_CONFIG: path('krb5.conf'),
         LD_PRELOAD: await fakeTimeLibrary(),
-        FAKETIME_TIMESTAMP_FILE: path('clock'),
+        FAKETIME_TIMESTAMP_FILE: join(time, 'clock'),
         FAKETIME_NO_CACHE: '1',
         FAKETIME_DONT_FAKE_MONOTONIC: '1',
       }
