@@ -1,7 +1,7 @@
 /**
  * Puts the real servers of the integration tests on a Debian machine: Samba as an AD domain controller, MIT Kerberos,
- * those that use an agent's files, Prometheus and Mono. It acts only as root, on Debian, with CI=true or GMSA_TEST_INSTALL=1; nothing
- * is started or left enabled, and the machine's own package sources stay as they are.
+ * those that use an agent's files, Prometheus and Mono. It acts only as root, on Debian, with CI=true or
+ * GMSA_TEST_INSTALL=1; nothing is started or left enabled, and the machine's own package sources stay as they are.
  */
 import { spawn } from 'node:child_process'
 import { createWriteStream, existsSync, readFileSync } from 'node:fs'
