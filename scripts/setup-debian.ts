@@ -1,7 +1,7 @@
 /**
  * Puts the real servers of the integration tests on a Debian machine: Samba as an AD domain controller, MIT Kerberos,
- * Prometheus and Mono. It acts only as root, on Debian, with CI=true or GMSA_TEST_INSTALL=1; nothing
- * is started or left enabled, and the machine's own package sources stay as they are.
+ * those that use an agent's files, Prometheus and Mono. It acts only as root, on Debian, with CI=true or
+ * GMSA_TEST_INSTALL=1; nothing is started or left enabled, and the machine's own package sources stay as they are.
  */
 import { spawn } from 'node:child_process'
 import { createWriteStream, existsSync, readFileSync } from 'node:fs'
@@ -13,23 +13,40 @@ import { join } from 'node:path'
 const sambaFloor = '2:4.21'
 const sambaPackages = ['samba-ad-dc', 'samba-ad-provision', 'ldb-tools']
 const otherPackages = [
+  'apache2-bin',
+  'bubblewrap',
   'curl',
   'dnsmasq-base',
   'faketime',
   'krb5-admin-server',
   'krb5-kdc',
   'krb5-user',
-  'python3-gssapi',
-  'python3-venv',
   'ldap-utils',
+  'libapache2-mod-auth-gssapi',
   'mono-mcs',
   'mono-runtime',
+  'openssh-client',
+  'openssh-server',
   'openssl',
   'postgresql',
   'prometheus',
+  'python3-gssapi',
+  'python3-venv',
+  'strace',
+  'systemd',
 ]
 /** What these packages would start at the next boot. */
-const services = ['smbd', 'nmbd', 'winbind', 'samba-ad-dc', 'krb5-kdc', 'krb5-admin-server', 'postgresql', 'prometheus']
+const services = [
+  'krb5-admin-server',
+  'krb5-kdc',
+  'nmbd',
+  'postgresql',
+  'prometheus',
+  'samba-ad-dc',
+  'smbd',
+  'ssh',
+  'winbind',
+]
 const policyFile = '/usr/sbin/policy-rc.d'
 const minute = 60_000
 

@@ -1,9 +1,11 @@
 import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { chmod, chown, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { KeytabFiles } from '../../src/agent/keytab-files.ts'
 import { mergeKeytab } from '../../src/agent/merge.ts'
@@ -111,6 +113,38 @@ describe('the real command', () => {
     expect(stderr).toMatch(/a mount of this single file, which can't be replaced\n.*hint: mount its folder/)
     expect((await stat(at.path('outside'))).size).toBe(0)
   })
+
+  test.skipIf(!needs('mounts'))(
+    'K13: elsewhere a mount of the folder shows the new file, and one of the file the old one',
+    async () => {
+      for (const name of ['kept', 'folder']) await mkdir(at.path(name))
+      await writeFile(at.path('single'), '')
+      const keytab = at.path('kept/keytab')
+      const keep = (account: string) => run(process.execPath, args('--account', account, '--acceptor-keytab', keytab))
+      const digest = async () =>
+        createHash('sha256')
+          .update(await readFile(keytab))
+          .digest('hex')
+      expect(await keep('web01')).toMatchObject({ code: 0 })
+      // Another container: it reads both, and once more when it is told.
+      const mounts = 'mount --bind "$0/kept/keytab" "$0/single" && mount --bind "$0/kept" "$0/folder"'
+      const look = 'sha256sum <"$0/single" && sha256sum <"$0/folder/keytab"'
+      const reader = spawn('unshare', ['-m', 'sh', '-c', `${mounts} && ${look} && read go && ${look}`, at.folder])
+      const lines = createInterface({ input: reader.stdout })[Symbol.asyncIterator]()
+      const seen = async () => [await lines.next(), await lines.next()].map(({ value }) => String(value).split(' ')[0])
+      try {
+        const before = await digest()
+        expect(await seen()).toEqual([before, before])
+        expect(await keep('sql01')).toMatchObject({ code: 0 })
+        const after = await digest()
+        expect(after).not.toBe(before)
+        reader.stdin.end('go\n')
+        expect(await seen()).toEqual([before, after])
+      } finally {
+        reader.kill('SIGKILL')
+      }
+    },
+  )
 
   test.skipIf(!needs('mounts'))(
     'K13: a read-only volume, as of a Kubernetes Secret, is said at the start',

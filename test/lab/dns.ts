@@ -28,7 +28,9 @@ export interface DnsOptions {
 
 /** A real DNS server (dnsmasq) that knows these names and no others. */
 export interface Dns extends AsyncDisposable {
-  /** Runs our command where the system asks this server alone: a private resolv.conf and hosts file. */
+  /** A program and its arguments; what they start asks this server alone, by a private resolv.conf and hosts file. */
+  readonly within: readonly string[]
+  /** Runs our command there. */
   runCli(args: readonly string[]): Promise<CliResult>
 }
 
@@ -56,11 +58,11 @@ export async function startDns({ ip, records, hosts }: DnsOptions): Promise<Dns>
   ]
   const child = spawn(program('dnsmasq') ?? 'dnsmasq', args, { stdio: ['ignore', 'ignore', 'inherit'] })
   await listening(ip, child)
+  const mounts = 'mount --bind "$0" /etc/resolv.conf && mount --bind "$1" /etc/hosts && shift && exec "$@"'
+  const within = ['unshare', '-m', 'bash', '-c', mounts, resolv, hostsFile]
   return {
-    runCli(args) {
-      const mounts = 'mount --bind "$0" /etc/resolv.conf && mount --bind "$1" /etc/hosts && shift && exec "$@"'
-      return runCli(args, { within: ['unshare', '-m', 'bash', '-c', mounts, resolv, hostsFile] })
-    },
+    within,
+    runCli: (args) => runCli(args, { within }),
     async [Symbol.asyncDispose]() {
       child.kill()
       if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')

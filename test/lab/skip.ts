@@ -24,6 +24,11 @@ export type Tool =
   | 'root'
   | 'mounts'
   | 'postgresql'
+  | 'httpd'
+  | 'sshd'
+  | 'bubblewrap'
+  | 'strace'
+  | 'systemd'
 
 const programs: Record<Tool, readonly string[]> = {
   samba: ['samba', 'samba-tool', 'ldbadd', 'ldbmodify', 'ldbsearch', 'faketime', 'openssl', 'unshare', 'setsid'],
@@ -41,6 +46,11 @@ const programs: Record<Tool, readonly string[]> = {
   helm: ['helm'],
   root: [],
   postgresql: ['psql'],
+  httpd: ['apache2', 'curl'],
+  sshd: ['sshd', 'ssh', 'ssh-keygen', 'unshare', 'mount', 'hostname'],
+  bubblewrap: ['bwrap', 'setpriv'],
+  strace: ['strace'],
+  systemd: ['systemd-analyze', 'systemd-notify', 'python3'],
   mounts: ['unshare', 'mount'],
 }
 
@@ -77,12 +87,30 @@ function gssapiProblem(): string | undefined {
 export const postgresFolder = (): string | undefined => globSync('/usr/lib/postgresql/*/bin').toSorted().at(-1)
 const postgresProblem = () => (postgresFolder() === undefined ? 'no PostgreSQL server found' : rootProblem())
 
+/** Where Debian's Apache httpd has its modules. */
+export const httpdModules = '/usr/lib/apache2/modules'
+function httpdProblem(): string | undefined {
+  const module = join(httpdModules, 'mod_auth_gssapi.so')
+  return existsSync(module) ? rootProblem() : 'mod_auth_gssapi not found'
+}
+
+/** Containers may forbid what these two need. */
+const works = (why: string, command: string, ...args: string[]) =>
+  spawnSync(command, args).status === 0 ? undefined : why
+const straceProblem = () => works('this machine lets nobody trace a program', 'strace', '-o', '/dev/null', 'true')
+const bubblewrapProblem = () =>
+  rootProblem() ?? works('this machine lets nobody make such a box', 'bwrap', '--ro-bind', '/', '/', 'true')
+
 const PROBLEMS: Partial<Record<Tool, () => string | undefined>> = {
   samba: sambaProblem,
   gssapi: gssapiProblem,
   mounts: mountsProblem,
   root: rootProblem,
   postgresql: postgresProblem,
+  httpd: httpdProblem,
+  sshd: mountsProblem,
+  bubblewrap: bubblewrapProblem,
+  strace: straceProblem,
 }
 
 /** Why `tool` can't be used here, or undefined where it can. */
