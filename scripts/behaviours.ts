@@ -3,7 +3,9 @@
  * are. docs/behaviours.md is made of it.
  */
 import { globSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+
+const root = dirname(import.meta.dirname)
 
 /** ID and what holds. */
 export const BEHAVIOURS: readonly (readonly [id: string, holds: string])[] = [
@@ -67,8 +69,8 @@ const OTHER_LISTS: readonly string[] = ['test/server/host-files.test.ts', 'test/
 /** A title after the bracket of `test(`, `describe(` or `test.each(…)(`. */
 const TITLE = /\(\s*['"`]((?:[A-Z][0-9]{1,2}, )*[A-Z][0-9]{1,2}): /g
 
-/** The files of tests whose titles begin with an ID, by ID; paths below `root`, in order. */
-export function testsById(root: string): ReadonlyMap<string, readonly string[]> {
+/** The files of tests whose titles begin with an ID, by ID; paths below the checkout, in order. */
+export function testsById(): ReadonlyMap<string, readonly string[]> {
   const files = globSync('test/**/*.ts', { cwd: root })
     .map((path) => path.replaceAll('\\', '/'))
     .filter((path) => !OTHER_LISTS.includes(path))
@@ -82,8 +84,8 @@ export function testsById(root: string): ReadonlyMap<string, readonly string[]> 
 }
 
 /** Rows of the table in docs/behaviours.md: ID, what holds, links to the tests. */
-export function behaviourRows(root: string): string[][] {
-  const tests = testsById(root)
+export function behaviourRows(): string[][] {
+  const tests = testsById()
   return BEHAVIOURS.map(([id, holds]) => {
     const links = (tests.get(id) ?? []).map((path) => `[${path.replace(/^test\/|(?:\.test)?\.ts$/g, '')}](../${path})`)
     return [id, holds, links.join(', ')]

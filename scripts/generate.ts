@@ -55,7 +55,7 @@ const TARGETS: readonly Target[] = [
   {
     path: 'docs/behaviours.md',
     render: (current) =>
-      fillBlocks(current, new Map([['behaviours', table(['', 'what holds', 'shown by'], behaviourRows('.'))]])),
+      fillBlocks(current, new Map([['behaviours', table(['', 'what holds', 'shown by'], behaviourRows())]])),
   },
   ...PROVIDER_TYPES.map((type) => ({
     path: `docs/providers/${type.type}.md`,

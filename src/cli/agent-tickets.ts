@@ -37,32 +37,33 @@ export function checkTickets(root: Mapping, report: Report): void {
     if (own(account, 'ccache') === undefined) continue
     const path = ['accounts', name, 'ccache']
     const ccache = asRecord(own(account, 'ccache'))
-    if (!checkPlace(ccache, { path, directory, handle: textOf(account, 'account') ?? name }, report)) continue
-    const { file } = placeOf(entryOf(ccache), textOf(account, 'account') ?? name, directory)
+    const handle = textOf(account, 'account') ?? name
+    const problem = placeProblem(ccache, directory, handle)
+    if (problem) {
+      report([...path, ...problem[0]], problem[1])
+      continue
+    }
+    const { file, lease } = placeOf(entryOf(ccache), handle, directory)
+    // Neither is a text: that is the schema's to say.
+    if (file === '') continue
     const other = taken.get(file)
-    if (other !== undefined)
-      report([...path, ccache['lease'] === undefined ? 'file' : 'lease'], `expected another file than ${other}`)
+    if (other !== undefined) report([...path, lease ? 'lease' : 'file'], `expected another file than ${other}`)
     taken.set(file, `that of ${name}`)
   }
 }
 
-/** Whether it is clear where the ticket stands. */
-function checkPlace(
+/** What is wrong with the place of a ticket, and at which option. */
+function placeProblem(
   ccache: Mapping,
-  { path, directory, handle }: { path: Path; directory: string | undefined; handle: string },
-  report: Report,
-): boolean {
-  const { file, lease, gmsa } = entryOf(ccache)
-  const count = [own(ccache, 'file'), own(ccache, 'lease')].filter((each) => each !== undefined).length
-  if (count !== 1) report(path, 'expected either file or lease')
-  else if (own(ccache, 'file') !== undefined && own(ccache, 'gmsa') !== undefined)
-    report([...path, 'gmsa'], 'only with lease')
-  else if (own(ccache, 'lease') !== undefined && directory === undefined)
-    report([...path, 'lease'], 'expected leases.directory, the folder of all leases')
-  else if (lease !== undefined && gmsa === undefined && !isLeaseGmsa(handle))
-    report([...path, 'lease'], 'expected gmsa beside it: the name of the account is none of a folder')
-  else return file !== undefined || lease !== undefined
-  return false
+  directory: string | undefined,
+  handle: string,
+): readonly [path: Path, problem: string] | undefined {
+  const has = (name: string) => own(ccache, name) !== undefined
+  if (has('file') === has('lease')) return [[], 'expected either file or lease']
+  if (has('file')) return has('gmsa') ? [['gmsa'], 'only with lease'] : undefined
+  if (directory === undefined) return [['lease'], 'expected leases.directory, the folder of all leases']
+  if (has('gmsa') || isLeaseGmsa(handle)) return undefined
+  return [['lease'], 'expected gmsa beside it: the name of the account is none of a folder']
 }
 
 const textOf = (mapping: Mapping, name: string): string | undefined => {

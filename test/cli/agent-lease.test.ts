@@ -71,6 +71,7 @@ describe('T4: leases in the configuration', () => {
     ])
     expect(problemsOf({ web01: { ccache: { file: '/krbdir/a/web01/krb5cc' } }, x: one })).toHaveLength(1)
     expect(problemsOf({ web01: { ccache: { lease: 'b' } }, x: one })).toEqual([])
+    expect(problemsOf({ a: { ccache: { file: 5 } }, b: { ccache: { lease: 5 } } })).toHaveLength(2)
   })
 })
 

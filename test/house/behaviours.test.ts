@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { BEHAVIOURS, behaviourRows, testsById } from '../../scripts/behaviours.ts'
-import { root, text } from './source.ts'
+import { text } from './source.ts'
 
 const page = text('docs/behaviours.md')
 const ids = BEHAVIOURS.map(([id]) => id)
@@ -12,7 +12,7 @@ const gaps = page
   .map((point) => ({ named: [...(point.split(': ')[0] ?? '').matchAll(/\*\*(\w+)\*\*/g)].map(([, id]) => id), point }))
 
 describe('what the agent is held to', () => {
-  const tests = testsById(root)
+  const tests = testsById()
 
   test('has an ID for each line, and none twice', () => {
     expect(new Set(ids).size).toBe(ids.length)
@@ -28,7 +28,7 @@ describe('what the agent is held to', () => {
   })
 
   test('stands on its page with the files of the tests as they are now', () => {
-    for (const [id = '', holds, files] of behaviourRows(root)) expect(page).toContain(`| ${id} | ${holds} | ${files} |`)
+    for (const [id = '', holds, files] of behaviourRows()) expect(page).toContain(`| ${id} | ${holds} | ${files} |`)
   })
 
   test('is open where a point of the page says so, each with its reason', () => {
