@@ -66,7 +66,8 @@ describe('the log of a process', () => {
 
 // Windows has no named pipes in its file system.
 test.skipIf(process.platform === 'win32')('a line that came while the reader was slow is written, too', async () => {
-  execFileSync('mkfifo', [file])
+  // mkfifo(1) has no equal in Node.
+  execFileSync('sh', ['-c', 'mkfifo "$0"', file])
   const reader = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK)
   const descriptor = openSync(file, 'w')
   let read = ''
