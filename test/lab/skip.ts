@@ -98,8 +98,9 @@ function httpdProblem(): string | undefined {
 const works = (why: string, command: string, ...args: string[]) =>
   spawnSync(command, args).status === 0 ? undefined : why
 const straceProblem = () => works('this machine lets nobody trace a program', 'strace', '-o', '/dev/null', 'true')
+const BOX = ['--ro-bind', '/', '/', '--proc', '/proc', '--dev', '/dev']
 const bubblewrapProblem = () =>
-  rootProblem() ?? works('this machine lets nobody make such a box', 'bwrap', '--ro-bind', '/', '/', 'true')
+  rootProblem() ?? works('this machine lets nobody make such a box', 'bwrap', '--unshare-pid', ...BOX, 'true')
 
 const PROBLEMS: Partial<Record<Tool, () => string | undefined>> = {
   samba: sambaProblem,
