@@ -46,7 +46,8 @@ const acceptorKeytab = {
     ...FILE,
     principals: {
       type: 'array',
-      description: "Only these of the account's principals. Left out: its SPNs, or sAMAccountName@REALM without any.",
+      description:
+        "Only these of the account's principals, found whatever their case and written as here. Left out: its SPNs, or sAMAccountName@REALM without any.",
       items: text('A principal.'),
       maxItems: 1000,
       default: [],

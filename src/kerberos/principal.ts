@@ -87,7 +87,9 @@ export interface PrincipalNames {
 /**
  * The principals a keytab is for. `acceptor`: the SPNs, or `sAMAccountName@REALM` where there is none. `initiator`:
  * `sAMAccountName@REALM` only; nobody logs on as an SPN. `wanted` narrows it to these, each of which has to be one
- * of the account's: REQUEST_INVALID else. The order is the directory's, so the same state gives the same bytes.
+ * of the account's: REQUEST_INVALID else. To a directory case does not matter in them, to who reads a keytab it does:
+ * they are written as they are wanted, so that sshd finds its `host/` where the directory has `HOST/`. The order is the
+ * directory's, so the same state gives the same bytes.
  */
 export function principalsFor(
   use: 'acceptor' | 'initiator',
@@ -99,10 +101,19 @@ export function principalsFor(
   const own = use === 'initiator' ? [account] : distinct([...services, account])
   if (wanted.length === 0) return use === 'initiator' || services.length === 0 ? [account] : services
   const asked = wanted.map((text) => parsePrincipal(text, { realm, code: 'REQUEST_INVALID' }))
-  if (!asked.every((principal) => own.some((each) => isSamePrincipal(each, principal)))) {
+  if (!asked.every((principal) => own.some((each) => isSameInDirectory(each, principal)))) {
     throw new GmsaError('REQUEST_INVALID', `principal: not one the account's ${use} keytab can hold`)
   }
-  return own.filter((principal) => asked.some((each) => isSamePrincipal(each, principal)))
+  return distinct(own.flatMap((principal) => asked.filter((each) => isSameInDirectory(each, principal))))
+}
+
+/** Whether a directory takes them for the same: case counts in the realm only, which is ours to write. */
+function isSameInDirectory(one: Principal, other: Principal): boolean {
+  const folded = ({ components, ...principal }: Principal) => ({
+    ...principal,
+    components: components.map((part) => part.toLowerCase()),
+  })
+  return isSamePrincipal(folded(one), folded(other))
 }
 
 /**

@@ -10,11 +10,11 @@ import { type Sshd, startSshd } from '../lab/sshd.ts'
 
 const MINUTE = 60_000
 
-/** sshd looks for this principal, in lower case, whatever case others write SPNs in. */
+/** As Windows writes them. sshd looks for it in lower case. */
 const HOST_SPN = `dn: CN=web01,CN=Managed Service Accounts,@BASE@
 changetype: modify
 add: servicePrincipalName
-servicePrincipalName: host/web01.ad.test
+servicePrincipalName: HOST/web01.ad.test
 `
 
 describe.skipIf(!needs('samba', 'krb5'))('servers with a keytab that an agent keeps', () => {

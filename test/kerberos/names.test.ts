@@ -184,9 +184,15 @@ describe('the principals of a keytab', () => {
     expect(texts('initiator', names, ['web01$'])).toEqual(['web01$@AD.TEST'])
   })
 
+  test('are found whatever their case, as a directory finds them, and written as they are wanted', () => {
+    expect(texts('acceptor', names, ['http/WEB01'])).toEqual(['http/WEB01@AD.TEST'])
+    const both = ['WEB01$', 'HTTP/web01', 'http/web01', 'HTTP/web01@AD.TEST']
+    expect(texts('acceptor', names, both)).toEqual(['HTTP/web01@AD.TEST', 'http/web01@AD.TEST', 'WEB01$@AD.TEST'])
+  })
+
   test.each([
     ['acceptor', 'HTTP/other'],
-    ['acceptor', 'http/web01'],
+    ['acceptor', 'HTTP/web01@ad.test'],
     ['acceptor', 'HTTP/web01@OTHER'],
     ['acceptor', ''],
     ['initiator', 'HTTP/web01'],

@@ -134,7 +134,8 @@ const keytabSchema = {
       principal: {
         type: 'array',
         items: { type: 'string' },
-        description: "Only these of the account's principals; may repeat.",
+        description:
+          "Only these of the account's principals; may repeat. Found whatever their case, and written as given here.",
       },
     },
   },
