@@ -28,7 +28,7 @@ export interface ProviderType<S extends ObjectSchema = ObjectSchema, A extends O
   readonly accountSchema: A
   /** What that schema can't say: called at start for each account of the type whose options fit it. */
   checkAccount?(account: string, options: Readonly<Record<string, unknown>>): readonly AccountProblem[]
-  /** Opens the store `name`. Heavy libraries are imported in here. Rejects with a GmsaError of CONFIG_INVALID. */
+  /** Opens the store `name`. What it takes is imported in here. Rejects with a GmsaError of CONFIG_INVALID. */
   open(name: string, options: Static<S>, context: ProviderContext): Promise<Provider>
 }
 

@@ -1,6 +1,8 @@
+import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { PROVIDER_TYPES } from '../../src/providers/index.ts'
-import { files, text } from './source.ts'
+import { files, root, text } from './source.ts'
 
 /**
  * Adding a type costs three files (its folder's index.ts, its test, its page) and a line: these tests count them.
@@ -85,4 +87,20 @@ describe('what names a type', () => {
   test('has a reason that is still true', () => {
     for (const { source, type } of MAY_NAME) expect(naming(text(source), source, type), source).not.toEqual([])
   })
+})
+
+test('the list loads no more of a type than what it says of itself: the rest comes when a store is opened', () => {
+  const program = `
+    import { registerHooks } from 'node:module'
+    const seen = []
+    registerHooks({ load(url, context, next) { seen.push(url); return next(url, context) } })
+    await import('${join(root, LIST)}')
+    console.log(JSON.stringify(seen))`
+  const seen: string[] = JSON.parse(execFileSync(process.execPath, ['--input-type=module', '-e', program]).toString())
+  const packages = seen.filter((url) => url.includes('/node_modules/') && !url.includes('/node_modules/yaml/'))
+  expect(packages).toEqual([])
+  // The store of files is what most start with, and small.
+  const others = seen.filter((url) => /\/src\/providers\/(?!file\/)[\w-]+\//.test(url))
+  expect(others.length).toBeGreaterThan(types.length)
+  expect(others.filter((url) => !/\/(?:index|schema|account)\.ts$/.test(url))).toEqual([])
 })

@@ -3,9 +3,9 @@ import { files, text } from './source.ts'
 
 /** Packages that a slim installation is without, and the one file that loads each. */
 const owners: Record<string, string> = {
-  '@aws-sdk/client-secrets-manager': 'src/providers/aws-secrets-manager/index.ts',
-  '@azure/identity': 'src/providers/azure-key-vault/index.ts',
-  '@azure/keyvault-secrets': 'src/providers/azure-key-vault/index.ts',
+  '@aws-sdk/client-secrets-manager': 'src/providers/aws-secrets-manager/open.ts',
+  '@azure/identity': 'src/providers/azure-key-vault/open.ts',
+  '@azure/keyvault-secrets': 'src/providers/azure-key-vault/open.ts',
 }
 
 const packageOf = (specifier: string) => specifier.match(/^(?:@[^/]+\/)?[^/]+/)?.[0] ?? ''

@@ -1,7 +1,7 @@
 import { systemClock } from '../../../src/base/clock.ts'
 import { Secret } from '../../../src/base/secret.ts'
 import type { ImpersonationCredential, ManagedPassword } from '../../../src/gmsa/material.ts'
-import { openActiveDirectory, type Surroundings } from '../../../src/providers/active-directory/index.ts'
+import { openActiveDirectory, type Surroundings } from '../../../src/providers/active-directory/open.ts'
 import type { Options } from '../../../src/providers/active-directory/schema.ts'
 import type { Provider, ProviderContext } from '../../../src/providers/provider.ts'
 import type { Domain, Login } from '../../lab/domain.ts'

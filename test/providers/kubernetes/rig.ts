@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openKubernetes } from '../../../src/providers/kubernetes/index.ts'
+import { openKubernetes } from '../../../src/providers/kubernetes/open.ts'
 import { type Outage, type OutageFixture, RETRY_AFTER } from '../../contract/outages.ts'
 import { makeCa } from '../../fakes/pki.ts'
 import { type ApiServer, certificateKubeconfig, failure, type Subject, startApiServer } from './stand-in.ts'

@@ -5,7 +5,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../../../src/base/clock.ts'
 import { silentLog } from '../../../src/base/log.ts'
 import { loadConfig } from '../../../src/cli/config.ts'
-import { openVault } from '../../../src/providers/vault/index.ts'
+import { openVault } from '../../../src/providers/vault/open.ts'
 import { failure } from '../../contract/provider-contract.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'gmsa-vault-'))

@@ -1,6 +1,6 @@
 import { afterEach, expect } from 'vitest'
 import { systemClock } from '../../../src/base/clock.ts'
-import { openVault } from '../../../src/providers/vault/index.ts'
+import { openVault } from '../../../src/providers/vault/open.ts'
 import { type Outage, type OutageFixture, RETRY_AFTER, storeOutages } from '../../contract/outages.ts'
 import { providerContract } from '../../contract/provider-contract.ts'
 import { secretForms } from '../../contract/secret-forms.ts'

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Clock } from '../../../src/base/clock.ts'
 import type { ImpersonationCredential } from '../../../src/gmsa/material.ts'
 import type { Provider, ProviderContext } from '../../../src/providers/provider.ts'
-import { openVault } from '../../../src/providers/vault/index.ts'
+import { openVault } from '../../../src/providers/vault/open.ts'
 import type { Options } from '../../../src/providers/vault/schema.ts'
 import { type FakeVault, type FakeVaultOptions, startFakeVault } from './stand-in.ts'
 
