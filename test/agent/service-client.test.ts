@@ -210,21 +210,25 @@ describe("the client's certificate", () => {
   }
   const serials = () => at.rigs.flatMap(({ lines }) => lines.flatMap(({ serial }) => (serial ? [String(serial)] : [])))
 
-  test('S4: a new one counts from the next question on, and half of a new pair is not taken', async () => {
-    const agent = await at.start([{}], { wait: 0 })
-    await agent.ready
-    const { certificate, key } = at.rig.files.client
-    const next = await at.rig.pki.ca.issue({ commonName: 'next' })
-    await put(certificate, next.certificate)
-    agent.refresh()
-    await eventually(() => serials().length === 2, 'a question with the old pair')
-    expect(serials()).toEqual([at.rig.pki.client.serial, at.rig.pki.client.serial])
-    expect(at.lines.filter(({ message }) => message.includes('last good ones stay'))).toHaveLength(1)
-    await put(key, next.key)
-    agent.refresh()
-    await eventually(() => serials().length === 3, 'a question with the new pair')
-    expect(serials().at(-1)).toBe(next.serial)
-  })
+  const kinds = ['ec', 'rsa'] as const
+  test.each(kinds)(
+    'S4: a new %s one counts from the next question on, and half of the pair is not taken',
+    async (kind) => {
+      const agent = await at.start([{}], { wait: 0 })
+      await agent.ready
+      const { certificate, key } = at.rig.files.client
+      const next = await at.rig.pki.ca.issue({ commonName: 'next', key: kind })
+      await put(certificate, next.certificate)
+      agent.refresh()
+      await eventually(() => serials().length === 2, 'a question with the old pair')
+      expect(serials()).toEqual([at.rig.pki.client.serial, at.rig.pki.client.serial])
+      expect(at.lines.filter(({ message }) => message.includes('last good ones stay'))).toHaveLength(1)
+      await put(key, next.key)
+      agent.refresh()
+      await eventually(() => serials().length === 3, 'a question with the new pair')
+      expect(serials().at(-1)).toBe(next.serial)
+    },
+  )
 
   test.each([
     ['a CA that did not issue the service’s', 'ca', 'unknown-ca'],
