@@ -103,6 +103,20 @@ describe('several addresses of the service', () => {
     expect(await asking).toMatchObject({ code: 'STORE_TIMEOUT' })
   })
 
+  test('one that answers in drops has no longer than one that is silent', async () => {
+    let begin: (() => void) | undefined
+    const address = await answering((_request, response) => {
+      begin = () => response.writeHead(200, { etag: '"x"' }).flushHeaders()
+    })
+    const asking = problemOf({ servers: [address], timeout: 9_000 })
+    await eventually(() => begin !== undefined, 'the question')
+    await at.advance(6_000)
+    begin?.()
+    await at.advance(1_000)
+    await at.advance(2_000)
+    expect(await asking).toMatchObject({ code: 'STORE_TIMEOUT', reason: 'hang' })
+  })
+
   test('one that falls silent while it holds a question is given up a little after that', async () => {
     let asked = 0
     const keytab = (await at.rig.get('/v1/accounts/web01/keytab')).bytes
