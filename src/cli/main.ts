@@ -34,15 +34,16 @@ async function makeProgram(name: string | undefined): Promise<Command> {
   const wanted = name !== undefined && Object.hasOwn(COMMANDS, name) ? [name] : Object.keys(COMMANDS)
   for (const each of wanted) {
     const command = await COMMANDS[each]?.()
-    if (command) program.addCommand(command.copyInheritedSettings(program))
+    if (command) program.addCommand(command)
   }
-  return exitByThrowing(program)
+  // Commander would end the process itself: usage errors are to end with 2.
+  return passOn(program.exitOverride())
 }
 
-/** Commander would end the process itself: usage errors are to end with 2. */
-function exitByThrowing(command: Command): Command {
-  for (const each of command.commands) exitByThrowing(each)
-  return command.exitOverride()
+/** What holds for a command holds for those below it, which were made before they had it. */
+function passOn(command: Command): Command {
+  for (const each of command.commands) passOn(each.copyInheritedSettings(command))
+  return command
 }
 
 /** Runs the command line; resolves with the exit code. Never rejects. */

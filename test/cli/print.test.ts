@@ -45,6 +45,7 @@ describe('a command whose reader has gone', () => {
   test.each([
     ['agent check', () => agent('check', '--offline', '--acceptor-keytab', at.path('two'))],
     ['--help', () => ['--help']],
+    ['the help of a command below another', () => ['agent', 'lease', 'remove', '--help']],
     ['config schema', () => ['config', 'schema']],
   ])('%s ends as usual', async (_name, command) => {
     expect(await run(command())).toEqual({ code: 0, stderr: '' })
@@ -56,3 +57,11 @@ test('what can not be printed for want of space is a failure, told in a line', a
   const said = 'gmsa-account-provider: error: standard output: ENOSPC\n'
   expect(await run(['config', 'schema'], full)).toEqual({ code: 1, stderr: said })
 })
+
+test.each([['--bogus'], ['agent', '--bogus'], ['agent', 'check', '--bogus'], ['agent', 'lease', 'remove', '--bogus']])(
+  'usage errors begin with the name of the program: %s %s %s %s',
+  async (...words) => {
+    const said = "gmsa-account-provider: error: unknown option '--bogus'\n"
+    expect(await run(words)).toEqual({ code: 2, stderr: said })
+  },
+)
