@@ -98,7 +98,10 @@ export class Hook {
         const level = this.#failures === 0 ? 'warn' : 'debug'
         this.#failures += 1
         const { message } = toGmsaError(thrown)
-        log[level]({ account, kind, problem: message, retryInMs: wait }, 'change could not be told; the file stays')
+        log[level](
+          { account, kind, problem: message, retryInMs: Math.round(wait) },
+          'change could not be told; the file stays',
+        )
         await sleep(clock, wait, signal)
       }
     }

@@ -1,4 +1,4 @@
-import { hash, X509Certificate } from 'node:crypto'
+import { createPrivateKey, hash, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { Agent } from 'node:https'
 import { createSecureContext } from 'node:tls'
@@ -65,18 +65,17 @@ async function readPem(file: string): Promise<Buffer> {
 
 function parseIdentity(files: IdentityFiles, [cert, key, ca]: readonly [Buffer, Buffer, Buffer]): Identity {
   try {
-    const secureContext = createSecureContext({ cert, key, ca, minVersion: 'TLSv1.2' })
-    const connections = new Agent({ secureContext, maxCachedSessions: 0 })
-    const expires = new X509Certificate(cert).validToDate
+    const certificate = new X509Certificate(cert)
     new X509Certificate(ca)
-    return { connections, expires }
+    // Of different kinds, such as RSA and EC, TLS would take both, and show no certificate.
+    if (!certificate.checkPrivateKey(createPrivateKey(key))) {
+      throw new GmsaError('CONFIG_INVALID', `${files.key}: not the private key of ${files.certificate}`)
+    }
+    const secureContext = createSecureContext({ cert, key, ca, minVersion: 'TLSv1.2' })
+    return { connections: new Agent({ secureContext, maxCachedSessions: 0 }), expires: certificate.validToDate }
   } catch (error) {
-    throw new GmsaError(
-      'CONFIG_INVALID',
-      `${files.certificate}, ${files.key} or ${files.ca}: no PEM that TLS can use`,
-      {
-        cause: error,
-      },
-    )
+    if (error instanceof GmsaError) throw error
+    const names = `${files.certificate}, ${files.key} or ${files.ca}`
+    throw new GmsaError('CONFIG_INVALID', `${names}: no PEM that TLS can use`, { cause: error })
   }
 }

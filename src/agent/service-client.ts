@@ -102,7 +102,7 @@ const ELSEWHERE: ReadonlySet<ErrorCode> = new Set([
 
 interface Attempt {
   readonly query: KeytabQuery
-  /** In ms: for the handshake, and once more for the answer when it is due. */
+  /** In ms, for all of it; where the answer is held for the handshake, and once more for the answer when it is due. */
   readonly limit: number
   readonly clock: Clock
   readonly connections: Identity['connections']
@@ -130,10 +130,10 @@ async function ask(server: string, { query, limit, clock, connections }: Attempt
   outgoing.on('error', (error) => reject(unreachable(url, limit, error)))
   outgoing.on('socket', (socket) => {
     socket.setKeepAlive(true, KEEP_ALIVE)
-    socket.once('secureConnect', () => allow(limit + (holds ? wait * 1000 : 0)))
+    if (holds) socket.once('secureConnect', () => allow(limit + wait * 1000))
   })
   outgoing.on('response', (response) => {
-    allow(limit)
+    if (holds) allow(limit)
     const reply = collect(outgoing, response).then((bytes) => replyOf(server, account, response, bytes))
     reply.then(resolve, reject)
   })

@@ -1,4 +1,5 @@
 import { toGmsaError } from '../base/errors.ts'
+import { print } from './print.ts'
 
 /** One thing that a command looked at, for people and for machines. */
 export interface Finding {
@@ -23,13 +24,13 @@ export async function findingOf(subject: string, look: () => Promise<string>): P
 /** A table for people, or one JSON object: `{"ok":…,"findings":[…]}`. */
 export function printFindings(findings: readonly Finding[], asJson: boolean): void {
   if (asJson) {
-    console.log(JSON.stringify({ ok: findings.every((each) => each.state !== 'failed'), findings }, null, 2))
+    print(`${JSON.stringify({ ok: findings.every((each) => each.state !== 'failed'), findings }, null, 2)}\n`)
     return
   }
   const width = Math.max(...findings.map((each) => each.subject.length))
   for (const { subject, state, detail, reason, hint } of findings) {
     const note = reason ? ` [${reason}]` : ''
-    console.log(`${state.padEnd(8)} ${subject.padEnd(width)}  ${detail}${note}`)
-    if (hint) console.log(`${' '.repeat(9 + width)}  hint: ${hint}`)
+    print(`${state.padEnd(8)} ${subject.padEnd(width)}  ${detail}${note}\n`)
+    if (hint) print(`${' '.repeat(9 + width)}  hint: ${hint}\n`)
   }
 }

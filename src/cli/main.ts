@@ -1,6 +1,7 @@
 #!/usr/bin/env -S node --max-semi-space-size=2
 import { Command, CommanderError } from 'commander'
 import { GmsaError } from '../base/errors.ts'
+import { print, printError } from './print.ts'
 import { buildVersion } from './version.ts'
 
 /** Each command is loaded only when it is the one: `run` need not wait for what `certs` leans on. */
@@ -26,20 +27,23 @@ async function makeProgram(name: string | undefined): Promise<Command> {
     .option('--debug', 'show the stack of an error')
     .showSuggestionAfterError()
     .configureOutput({
+      writeOut: print,
+      writeErr: printError,
       outputError: (text, write) => write(text.replace(/^error: /, 'gmsa-account-provider: error: ')),
     })
   const wanted = name !== undefined && Object.hasOwn(COMMANDS, name) ? [name] : Object.keys(COMMANDS)
   for (const each of wanted) {
     const command = await COMMANDS[each]?.()
-    if (command) program.addCommand(command.copyInheritedSettings(program))
+    if (command) program.addCommand(command)
   }
-  return exitByThrowing(program)
+  // Commander would end the process itself: usage errors are to end with 2.
+  return passOn(program.exitOverride())
 }
 
-/** Commander would end the process itself: usage errors are to end with 2. */
-function exitByThrowing(command: Command): Command {
-  for (const each of command.commands) exitByThrowing(each)
-  return command.exitOverride()
+/** What holds for a command holds for those below it, which were made before they had it. */
+function passOn(command: Command): Command {
+  for (const each of command.commands) passOn(each.copyInheritedSettings(command))
+  return command
 }
 
 /** Runs the command line; resolves with the exit code. Never rejects. */
@@ -57,9 +61,9 @@ async function main(args: readonly string[]): Promise<number> {
 
 function report(thrown: unknown, withStack: boolean): void {
   const error = thrown instanceof Error ? thrown : new Error(String(thrown))
-  console.error(`gmsa-account-provider: error: ${error.message}`)
-  if (error instanceof GmsaError && error.hint) console.error(`gmsa-account-provider: hint: ${error.hint}`)
-  if (withStack || !(error instanceof GmsaError)) console.error(error.stack)
+  printError(`gmsa-account-provider: error: ${error.message}\n`)
+  if (error instanceof GmsaError && error.hint) printError(`gmsa-account-provider: hint: ${error.hint}\n`)
+  if (withStack || !(error instanceof GmsaError)) printError(`${error.stack}\n`)
 }
 
 process.exitCode = await main(process.argv.slice(2))

@@ -103,6 +103,20 @@ describe('several addresses of the service', () => {
     expect(await asking).toMatchObject({ code: 'STORE_TIMEOUT' })
   })
 
+  test('one that answers in drops has no longer than one that is silent', async () => {
+    let begin: (() => void) | undefined
+    const address = await answering((_request, response) => {
+      begin = () => response.writeHead(200, { etag: '"x"' }).flushHeaders()
+    })
+    const asking = problemOf({ servers: [address], timeout: 9_000 })
+    await eventually(() => begin !== undefined, 'the question')
+    await at.advance(6_000)
+    begin?.()
+    await at.advance(1_000)
+    await at.advance(2_000)
+    expect(await asking).toMatchObject({ code: 'STORE_TIMEOUT', reason: 'hang' })
+  })
+
   test('one that falls silent while it holds a question is given up a little after that', async () => {
     let asked = 0
     const keytab = (await at.rig.get('/v1/accounts/web01/keytab')).bytes
@@ -210,21 +224,25 @@ describe("the client's certificate", () => {
   }
   const serials = () => at.rigs.flatMap(({ lines }) => lines.flatMap(({ serial }) => (serial ? [String(serial)] : [])))
 
-  test('S4: a new one counts from the next question on, and half of a new pair is not taken', async () => {
-    const agent = await at.start([{}], { wait: 0 })
-    await agent.ready
-    const { certificate, key } = at.rig.files.client
-    const next = await at.rig.pki.ca.issue({ commonName: 'next' })
-    await put(certificate, next.certificate)
-    agent.refresh()
-    await eventually(() => serials().length === 2, 'a question with the old pair')
-    expect(serials()).toEqual([at.rig.pki.client.serial, at.rig.pki.client.serial])
-    expect(at.lines.filter(({ message }) => message.includes('last good ones stay'))).toHaveLength(1)
-    await put(key, next.key)
-    agent.refresh()
-    await eventually(() => serials().length === 3, 'a question with the new pair')
-    expect(serials().at(-1)).toBe(next.serial)
-  })
+  const kinds = ['ec', 'rsa'] as const
+  test.each(kinds)(
+    'S4: a new %s one counts from the next question on, and half of the pair is not taken',
+    async (kind) => {
+      const agent = await at.start([{}], { wait: 0 })
+      await agent.ready
+      const { certificate, key } = at.rig.files.client
+      const next = await at.rig.pki.ca.issue({ commonName: 'next', key: kind })
+      await put(certificate, next.certificate)
+      agent.refresh()
+      await eventually(() => serials().length === 2, 'a question with the old pair')
+      expect(serials()).toEqual([at.rig.pki.client.serial, at.rig.pki.client.serial])
+      expect(at.lines.filter(({ message }) => message.includes('last good ones stay'))).toHaveLength(1)
+      await put(key, next.key)
+      agent.refresh()
+      await eventually(() => serials().length === 3, 'a question with the new pair')
+      expect(serials().at(-1)).toBe(next.serial)
+    },
+  )
 
   test.each([
     ['a CA that did not issue the service’s', 'ca', 'unknown-ca'],

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -199,6 +200,16 @@ describe('M1: import gmsad', () => {
     const accounts = Object.keys(Object(service['accounts']))
     expect(accounts).toEqual(text.includes('[A b]') ? ['a-b', 'a-b-2'] : text.includes('[a]') ? ['a'] : [])
     expect(notes.length).toBeGreaterThan(0)
+  })
+
+  test('M1: the name that the note tells for a trial is that of the certificate made so', async () => {
+    const file = join(directory, 'gmsad.conf')
+    await writeFile(file, GMSAD)
+    const { stdout } = await runCli(['import', 'gmsad', file, '--output', directory])
+    const [, name] = /for a trial: .* its client's name, ([\w-]+), goes into clients/.exec(stdout) ?? []
+    expect((await runCli(['certs', join(directory, 'certs')])).code).toBe(0)
+    const { subject } = new X509Certificate(await readFile(join(directory, 'certs/client/tls.crt')))
+    expect(subject.split('\n')).toContain(`CN=${name}`)
   })
 
   test('M1: a folder that is not there is made; one that can not be is an error that says so', async () => {

@@ -1,7 +1,8 @@
+import { createHook } from 'node:async_hooks'
 import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
+import { setTimeout as pause, setImmediate } from 'node:timers/promises'
 import { type Agent, type AgentOptions, runOnce, startAgent } from '../../src/agent/agent.ts'
 import type { AgentConfig, OutputConfig } from '../../src/agent/config.ts'
 import type { ClientRule } from '../../src/broker/policy.ts'
@@ -126,19 +127,34 @@ export async function makeAgentRig(options: AgentRigOptions = {}): Promise<Agent
   }
 }
 
+/** Derivations of keys in the thread pool, which Node does not count among the active resources. */
+const derivations = new Set<number>()
+createHook({
+  init: (id, type) => void (type === 'PBKDF2REQUEST' && derivations.add(id)),
+  after: (id) => void derivations.delete(id),
+}).enable()
+
+/** What this process waits for: `FSReqPromise`, `GetAddrInfoReqWrap`, `TCPSocketWrap` and the like. */
+const resources = () => process.getActiveResourcesInfo().filter((each) => !['Timeout', 'Immediate'].includes(each))
+/** Whether the kernel or a thread has work that ends by itself; a thread may have to wait long for a processor. */
+const isBusy = () => derivations.size > 0 || resources().some((each) => /Req|ConnectWrap/.test(each))
+
 /**
- * Waits until nothing happens any more: no socket or file opened or closed, nothing told. Where something did, it takes
- * longer to be sure: on a busy machine a handshake has its time, and the clock must not run on meanwhile.
+ * Waits until nothing happens any more: no work under way, no socket opened or closed, nothing told. Where something
+ * did, it takes longer to be sure: a handshake goes to and fro unseen, and the clock must not run on meanwhile.
  */
 async function settled(told: () => readonly number[]): Promise<void> {
-  const look = () => [...process.getActiveResourcesInfo().filter((each) => each !== 'Timeout'), ...told()].join()
+  const look = () => [...resources(), ...told()].join()
   let before = look()
   let needed = 2
-  for (let quiet = 0, looks = 0; quiet < needed && looks < 200; looks++) {
-    await pause(10)
+  for (let quiet = 0, looks = 0; quiet < needed && looks < 1_000; looks++) {
+    await pause(5)
+    // However late the timer was, messages had their turns.
+    for (let turn = 0; turn < 4; turn++) await setImmediate()
     const now = look()
-    if (now !== before) needed = 6
-    quiet = now === before ? quiet + 1 : 0
+    const calm = now === before && !isBusy()
+    if (!calm) needed = 6
+    quiet = calm ? quiet + 1 : 0
     before = now
   }
 }

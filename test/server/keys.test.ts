@@ -4,6 +4,7 @@ import type { AccountEntry } from '../../src/broker/broker.ts'
 import type { ClientRule } from '../../src/broker/policy.ts'
 import { encodeKeytab, type KeytabEntry, parseKeytab } from '../../src/kerberos/keytab.ts'
 import { formatPrincipal, parsePrincipal } from '../../src/kerberos/principal.ts'
+import { movableClock } from '../fakes/clock.ts'
 import { makeRig, type Reply, type Rig, type RigOptions } from '../fakes/rig.ts'
 import lab from '../vectors/samba-dc-sample.json' with { type: 'json' }
 import { metric } from './wire.ts'
@@ -85,9 +86,10 @@ async function bytesOf(rig: Rig, path: string): Promise<Buffer> {
 const problem = ({ status, body }: Reply) => ({ status, code: JSON.parse(body).code })
 
 describe('the keys of a record with a managed password', () => {
+  const clock = movableClock(Date.now())
   let rig: Rig
   beforeAll(async () => {
-    rig = await keysRig()
+    rig = await keysRig({ clock })
   })
   afterAll(async () => await rig[Symbol.asyncDispose]())
 
@@ -156,8 +158,9 @@ describe('the keys of a record with a managed password', () => {
 
   test('the managed password is the blob itself, with its age', async () => {
     expect(await bytesOf(rig, '/v1/accounts/web01/managed-password')).toEqual(BLOB)
+    await clock.advance(3_000)
     const { headers } = await rig.get('/v1/accounts/web01/managed-password')
-    expect(headers).toMatchObject({ 'content-type': 'application/octet-stream', 'cache-control': 'no-store', age: '0' })
+    expect(headers).toMatchObject({ 'content-type': 'application/octet-stream', 'cache-control': 'no-store', age: '3' })
   })
 
   test('without a kvno keys are refused, and the managed password is not', async () => {

@@ -3,6 +3,7 @@ import type { AgentConfig } from '../../agent/config.ts'
 import { listLeases, removeLease } from '../../agent/lease-removal.ts'
 import { GmsaError } from '../../base/errors.ts'
 import { type AgentFlags, loadAgent } from '../agent-flags.ts'
+import { print } from '../print.ts'
 import { formatTable } from '../table.ts'
 
 interface LeaseFlags extends AgentFlags {
@@ -41,13 +42,13 @@ async function list({ json = false, ...flags }: LeaseFlags): Promise<void> {
   const { config, directory } = await load(flags)
   const leases = (await listLeases(directory)).map((each) => ({ ...each, configured: namedIn(config, each.lease) }))
   if (json) {
-    process.stdout.write(`${JSON.stringify({ directory, leases }, null, 2)}\n`)
+    print(`${JSON.stringify({ directory, leases }, null, 2)}\n`)
     return
   }
   const rows = leases.map(({ lease, gmsas, configured }) => {
     return [lease, configured ? 'configured' : 'left over', gmsas.join(', ') || '-']
   })
-  process.stdout.write(formatTable([['lease', 'state', 'gMSAs'], ...rows]))
+  print(formatTable([['lease', 'state', 'gMSAs'], ...rows]))
 }
 
 async function remove(id: string, flags: LeaseFlags): Promise<void> {
@@ -68,5 +69,5 @@ async function remove(id: string, flags: LeaseFlags): Promise<void> {
     ...removed.map((path) => `removed  ${path}`),
     ...kept.map((path) => `kept     ${path}: nothing of a lease`),
   ]
-  process.stdout.write(lines.length === 0 ? 'there is no such lease\n' : lines.map((line) => `${line}\n`).join(''))
+  print(lines.length === 0 ? 'there is no such lease\n' : lines.map((line) => `${line}\n`).join(''))
 }

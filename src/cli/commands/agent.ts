@@ -15,6 +15,7 @@ import { type AgentFlags, loadAgent } from '../agent-flags.ts'
 import { problemsError } from '../config-problem.ts'
 import { printFindings } from '../findings.ts'
 import { openProcessLog, type ProcessLog } from '../logger.ts'
+import { print, printError } from '../print.ts'
 import { endingBySignal } from '../signals.ts'
 import { formatTable } from '../table.ts'
 import { buildInfo } from '../version.ts'
@@ -94,7 +95,7 @@ function optionsFor(config: AgentConfig): Omit<AgentOptions, 'log'> {
 async function keepOnce(options: AgentOptions): Promise<void> {
   for (const result of await staying(() => runOnce(options))) report(result)
   const wrong = [...options.config.disabled.values()].flat()
-  for (const problem of wrong) process.stderr.write(`gmsa-account-provider: error: ${problem}\n`)
+  for (const problem of wrong) printError(`gmsa-account-provider: error: ${problem}\n`)
   if (wrong.length > 0) process.exitCode = 78
 }
 
@@ -106,11 +107,11 @@ async function staying<T>(work: () => Promise<T>): Promise<T> {
 
 function report({ output: { name, kind, file }, entries, kvno, error }: OnceResult): void {
   if (!error) {
-    process.stdout.write(`${name} ${kind}: ${file}: ${entries} entries, kvno ${kvno}\n`)
+    print(`${name} ${kind}: ${file}: ${entries} entries, kvno ${kvno}\n`)
     return
   }
-  process.stderr.write(`gmsa-account-provider: error: ${name} ${kind}: ${error.message}\n`)
-  if (error.hint) process.stderr.write(`gmsa-account-provider: hint: ${error.hint}\n`)
+  printError(`gmsa-account-provider: error: ${name} ${kind}: ${error.message}\n`)
+  if (error.hint) printError(`gmsa-account-provider: hint: ${error.hint}\n`)
   process.exitCode = 1
 }
 
@@ -171,7 +172,7 @@ const STATUS_TIMEOUT = 5_000
 
 async function showStatus({ config, url, json = false }: StatusFlags): Promise<void> {
   const status = await fetchStatus(url ?? (config === undefined ? USUAL_URL : await addressOf(config)))
-  process.stdout.write(json ? `${JSON.stringify(status, null, 2)}\n` : tableOf(status))
+  print(json ? `${JSON.stringify(status, null, 2)}\n` : tableOf(status))
   if (!status.ready) process.exitCode = 1
 }
 

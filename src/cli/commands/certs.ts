@@ -7,6 +7,7 @@ import { makePrivateDirectory, writeFileAtomically } from '../../base/atomic-fil
 import { GmsaError } from '../../base/errors.ts'
 import type { IssuedCertificate, KeyPair, KeyType, PermittedNames, SubjectName } from '../../crypto/certificate.ts'
 import type { Pkcs12Encryption } from '../../crypto/pkcs12.ts'
+import { print } from '../print.ts'
 
 export interface DevelopmentCertificatesOptions {
   /** Absent: RSA-2048, which every reader of the CCG plug-in's PFX knows. */
@@ -85,7 +86,7 @@ export async function makeDevelopmentCertificates(
 }
 
 /** `certs DIR`, for the main program to add. */
-export function certsCommand(out: (text: string) => void = (text) => process.stdout.write(text)): Command {
+export function certsCommand(out: (text: string) => void = print): Command {
   return new Command('certs')
     .description('make a development CA, server and client certificates, valid on this machine for 90 days')
     .argument('<directory>', 'where ca/, server/ and client/ are written; nothing there is overwritten')

@@ -3,6 +3,7 @@ import { GmsaError } from '../../base/errors.ts'
 import { NAMESPACE_PATTERN } from '../../gmsa/account-name.ts'
 import { removeHostFiles } from '../../server/host-files.ts'
 import { expectLoaded } from '../config.ts'
+import { print } from '../print.ts'
 import { loadRunConfig, RANCHER_DIRECTORY } from '../rancher-mode.ts'
 
 export function cleanupCommand(): Command {
@@ -14,7 +15,7 @@ export function cleanupCommand(): Command {
     .action(async (flags: { config?: string; directory?: string; namespace?: string }) => {
       const { directory, namespace } = await findDirectory(flags)
       await removeHostFiles(directory, namespace)
-      console.log(`removed the host files in ${directory}/${namespace}`)
+      print(`removed the host files in ${directory}/${namespace}\n`)
     })
 }
 

@@ -3,6 +3,7 @@ import { stringify } from 'yaml'
 import { PROVIDER_TYPES } from '../../providers/index.ts'
 import { expectLoaded, type LoadOptions } from '../config.ts'
 import { configSchema } from '../config-schema.ts'
+import { print, printError } from '../print.ts'
 import { loadRunConfig } from '../rancher-mode.ts'
 
 /** What the commands use of the process. */
@@ -15,8 +16,8 @@ function processHost(): ConfigCommandHost {
   return {
     env: process.env,
     cwd: process.cwd(),
-    out: (text) => process.stdout.write(text),
-    err: (text) => process.stderr.write(text),
+    out: print,
+    err: printError,
   }
 }
 

@@ -17,6 +17,7 @@ import { formatCredentialSpec } from '../../server/credential-spec-text.ts'
 import { type Config, expectLoaded } from '../config.ts'
 import { openProvider } from '../open-providers.ts'
 import { pluginInputOf } from '../plugin-input.ts'
+import { print } from '../print.ts'
 import { loadRunConfig } from '../rancher-mode.ts'
 
 interface CredspecFlags {
@@ -31,7 +32,7 @@ interface CredspecFlags {
 }
 
 /** `credspec`: a document without secrets, so that it may go to standard output. */
-export function credspecCommand(out: (text: string) => void = (text) => process.stdout.write(text)): Command {
+export function credspecCommand(out: (text: string) => void = print): Command {
   return new Command('credspec')
     .description('write the credential spec of a gMSA, with what its directory says of the domain')
     .argument('<account>', 'the gMSA, as the configuration names it')

@@ -7,6 +7,7 @@ import { GmsaError } from '../../base/errors.ts'
 import { importEcs } from '../import/ecs.ts'
 import { importGmsad } from '../import/gmsad.ts'
 import type { Imported, Note } from '../import/imported.ts'
+import { print } from '../print.ts'
 
 interface ImportFlags {
   readonly output: string
@@ -64,7 +65,7 @@ async function write(source: string, { service, agent, notes }: Imported, flags:
     throw new GmsaError('REQUEST_INVALID', `${flags.output}: can't be written (${code})`, { cause: error })
   }
   const lines = [...files.map(([path]) => `${path} written`), ...notes.map((note) => describe(source, note))]
-  process.stdout.write(lines.map((line) => `${line}\n`).join(''))
+  print(lines.map((line) => `${line}\n`).join(''))
 }
 
 async function expectAbsent(path: string): Promise<void> {

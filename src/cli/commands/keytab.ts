@@ -9,6 +9,7 @@ import { silentLog } from '../../base/log.ts'
 import { enctypeName } from '../../kerberos/enctype.ts'
 import { type KeytabEntry, parseKeytab } from '../../kerberos/keytab.ts'
 import { formatPrincipal } from '../../kerberos/principal.ts'
+import { print } from '../print.ts'
 
 interface GetFlags {
   readonly output: string
@@ -29,7 +30,7 @@ interface ListFlags {
 const TIMEOUT = 9_000
 
 /** `keytab get` and `keytab list`. */
-export function keytabCommand(out: (text: string) => void = (text) => process.stdout.write(text)): Command {
+export function keytabCommand(out: (text: string) => void = print): Command {
   const command = new Command('keytab').description('fetch a keytab from a running service, or show what one holds')
   command
     .command('get')

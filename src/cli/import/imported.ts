@@ -20,7 +20,10 @@ const AGENT_NAME = 'gmsa-agent'
 /** The folder of the configuration, whose parts the imported files name. */
 export const CERTIFICATE_NOTE: Note = {
   option: 'TLS',
-  advice: `issue a server certificate and a client certificate with the common name ${AGENT_NAME} (for a trial: gmsa-account-provider certs), and put them where both files say`,
+  advice: [
+    `issue a server certificate and a client certificate with the common name ${AGENT_NAME}, and put them where both files say`,
+    "for a trial: gmsa-account-provider certs certs, beside the files; its client's name, demo-client, goes into clients",
+  ].join('; '),
 }
 
 /** The sections of the service's file that no other tool has, around what was imported. */
