@@ -190,7 +190,11 @@ const NETWORK_POLICY = group(
     scraper: list('Who may reach the admin port.', [
       { namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'monitoring' } } },
     ]),
-    storePorts: list('TCP ports of stores, anywhere. Active Directory: 636 or 389.', [443, 6443], { type: 'integer' }),
+    storePorts: list(
+      'TCP ports that the pods may reach, anywhere. Those of directories and of addresses in config.providers are added.',
+      [443, 6443],
+      { type: 'integer' },
+    ),
   },
 )
 
