@@ -86,7 +86,11 @@ describe.skipIf(!HELM)('the chart, rendered by helm,', () => {
           expect(at(container, 'securityContext')).toBeUndefined()
         } else {
           expect(at(spec, 'hostNetwork')).toBeUndefined()
-          expect(at(spec, 'securityContext')).toMatchObject({ runAsNonRoot: true, runAsUser: 65532 })
+          expect(at(spec, 'securityContext')).toMatchObject({
+            runAsNonRoot: true,
+            runAsUser: 65532,
+            seccompProfile: { type: 'RuntimeDefault' },
+          })
           expect(at(container, 'securityContext')).toEqual({
             allowPrivilegeEscalation: false,
             readOnlyRootFilesystem: true,
