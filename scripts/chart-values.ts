@@ -249,7 +249,7 @@ const VALUES: Readonly<Record<string, Schema>> = {
   }),
   serviceAccount: group('The service account of the pods.', {
     create: flag('Make it.', true),
-    name: name('Empty: the name of the release.', ''),
+    name: name('Empty: the name of the release; needed where it is not made.', ''),
     annotations: foreign('Annotations, for workload identity.'),
   }),
   replicas: count('Deployment mode: how many.', 2),

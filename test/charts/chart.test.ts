@@ -183,6 +183,7 @@ describe.skipIf(!HELM)('values that can be no good', () => {
     ['windows-credential-specs', ['--set', 'mode=linux'], /only windows mode/],
     ['windows-credential-specs', ['--set', 'secretNames={a,b}'], /there are several accounts/],
     ['windows-credential-specs', ['--set', 'credentialSpecs.reports.account=typo'], /no such account/],
+    ['deployment', ['--set', 'serviceAccount.create=false'], /serviceAccount.name is needed/],
   ])('%s with %s is refused', (values, args, reason) => {
     expect(template({ values, args }).said).toMatch(reason)
   })
