@@ -190,7 +190,11 @@ const NETWORK_POLICY = group(
     scraper: list('Who may reach the admin port.', [
       { namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'monitoring' } } },
     ]),
-    storePorts: list('TCP ports of stores, anywhere. Active Directory: 636 or 389.', [443, 6443], { type: 'integer' }),
+    storePorts: list(
+      'TCP ports that the pods may reach, anywhere. Those of directories and of addresses in config.providers are added.',
+      [443, 6443],
+      { type: 'integer' },
+    ),
   },
 )
 
@@ -245,7 +249,7 @@ const VALUES: Readonly<Record<string, Schema>> = {
   }),
   serviceAccount: group('The service account of the pods.', {
     create: flag('Make it.', true),
-    name: name('Empty: the name of the release.', ''),
+    name: name('Empty: the name of the release; needed where it is not made.', ''),
     annotations: foreign('Annotations, for workload identity.'),
   }),
   replicas: count('Deployment mode: how many.', 2),

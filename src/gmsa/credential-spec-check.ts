@@ -28,6 +28,12 @@ const NETBIOS_NAME = /^[^\\/:*?"<>|.\s]{1,15}$/
 const MAX_NAME = 15
 const KUBERNETES_NAME = '[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?'
 const RANCHER_INPUT = new RegExp(`^${KUBERNETES_NAME}:${KUBERNETES_NAME}$`)
+/** Forms of a log-on that users put where the plug-in is told what to ask for. */
+const LOG_ONS: Readonly<Record<string, RegExp>> = {
+  'domain:user:password': /^[^:]+:[^:]+:./,
+  'domain\\user:password': /^[^:\\]+\\[^:]+:./,
+  'user@domain:password': /^[^:@]+@[^:]+:./,
+}
 const AZURE_PLUGIN = 'CCC2A336-D7F3-4818-A213-272B7924213E'
 const ECS_PLUGIN = '859E1386-BDB4-49E8-85C7-3070B13920E1'
 
@@ -204,10 +210,11 @@ function judgeInput(input: unknown, plugin: string | undefined, path: string, re
     if (!['objectid', 'secreturi'].every((key) => keys.includes(key))) report(path, 'expected ObjectId=…;SecretUri=…')
     return
   }
-  if (/^[^:]+:[^:]+:./.test(input)) {
+  const [logOn] = Object.keys(LOG_ONS).filter((form) => LOG_ONS[form]?.test(input))
+  if (logOn) {
     report(
       path,
-      'looks like domain:user:password',
+      `looks like ${logOn}`,
       'a password does not belong here: everybody who may read the spec sees it. Change that password',
     )
   } else if (plugin === RANCHER_PLUGIN && !RANCHER_INPUT.test(input)) {

@@ -20,7 +20,7 @@ export interface HostFilesOptions {
   readonly client?: { readonly certificate: string; readonly key: string }
   readonly clock: Clock
   readonly log: Log
-  readonly onClientCertificate: (expiry: Date) => void
+  readonly onClientCertificate: (certificate: X509Certificate) => void
 }
 
 /** The files on the host by which the CCG plug-in finds and trusts this service. */
@@ -81,7 +81,7 @@ export async function openHostFiles(options: HostFilesOptions): Promise<HostFile
       client: { 'ca.crt': ca, 'tls.crt': toPem(certificates), 'tls.pfx': pfx },
     })
     written = digest
-    options.onClientCertificate(leaf.validToDate)
+    options.onClientCertificate(leaf)
   }
 
   function debugLogEnabled(): boolean {

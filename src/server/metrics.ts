@@ -1,3 +1,4 @@
+import type { X509Certificate } from 'node:crypto'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { GmsaError } from '../base/errors.ts'
 import type { BrokerEvents } from '../broker/broker.ts'
@@ -11,7 +12,7 @@ export interface Metrics extends BrokerEvents {
   tlsRejected(reason: string): void
   tlsReloaded(outcome: 'ok' | 'failed'): void
   tlsCurrent(material: TlsMaterial): void
-  certificateExpiry(role: 'server' | 'client_ca' | 'ccg_client' | 'crl', at: Date): void
+  certificateCurrent(role: 'server' | 'client_ca' | 'ccg_client', certificate: X509Certificate): void
 }
 
 export interface MetricsOptions {
@@ -66,7 +67,6 @@ export function makeMetrics(options: MetricsOptions): Metrics {
   const stale = gauge('account_stale', 'Whether the last answer was older than allowed because the store is out.', [
     'account',
   ])
-  const expiry = gauge('certificate_expiry_timestamp_seconds', 'When the certificate (or CRL) ends.', ['role'])
   const reloads = counter('certificate_reload_total', 'Reloads of the TLS files.', ['outcome'])
   const rejected = counter('tls_rejected_total', 'Connections refused before any request.', ['reason'])
   gauge('build_info', 'Version of this service; always 1.', ['version', 'commit', 'node']).set(
@@ -108,13 +108,30 @@ export function makeMetrics(options: MetricsOptions): Metrics {
     ...keyMetrics(registry),
     tlsRejected: (reason) => rejected.inc({ reason }),
     tlsReloaded: (outcome) => reloads.inc({ outcome }),
+    ...certificateMetrics(registry),
+  }
+}
+
+/** How long certificates and revocation list are valid. */
+function certificateMetrics(registry: Registry): Pick<Metrics, 'tlsCurrent' | 'certificateCurrent'> {
+  const gauge = (name: string, help: string) =>
+    new Gauge({ name: PREFIX + name, help, labelNames: ['role'], registers: [registry] })
+  const start = gauge('certificate_start_timestamp_seconds', 'When the certificate began.')
+  const expiry = gauge('certificate_expiry_timestamp_seconds', 'When the certificate (or CRL) ends.')
+  const certificateCurrent: Metrics['certificateCurrent'] = (role, { validFromDate, validToDate }) => {
+    start.set({ role }, seconds(validFromDate))
+    expiry.set({ role }, seconds(validToDate))
+  }
+  return {
     tlsCurrent(material) {
-      expiry.set({ role: 'server' }, seconds(material.certificate.value.leaf.validToDate))
-      const ends = material.authorities.value.certificates.map((each) => seconds(each.validToDate))
-      expiry.set({ role: 'client_ca' }, Math.min(...ends))
+      certificateCurrent('server', material.certificate.value.leaf)
+      const [firstToEnd] = material.authorities.value.certificates.toSorted(
+        (one, other) => seconds(one.validToDate) - seconds(other.validToDate),
+      )
+      if (firstToEnd) certificateCurrent('client_ca', firstToEnd)
       if (material.revocations) expiry.set({ role: 'crl' }, material.revocations.value.nextUpdate / 1000)
     },
-    certificateExpiry: (role, at) => expiry.set({ role }, seconds(at)),
+    certificateCurrent,
   }
 }
 

@@ -219,7 +219,7 @@ async function openHostFilesFor(
   { clock, log }: ServiceOptions,
   { tls, metrics }: Parts,
 ): Promise<HostFiles> {
-  const onClientCertificate = (expiry: Date) => metrics.certificateExpiry('ccg_client', expiry)
+  const onClientCertificate = (leaf: X509Certificate) => metrics.certificateCurrent('ccg_client', leaf)
   const hostFiles = await openHostFiles({ ...ccg, clock, log, onClientCertificate })
   if (tls) await hostFiles.writeCertificates(tls.current())
   return hostFiles

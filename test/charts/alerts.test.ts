@@ -37,6 +37,8 @@ interface Case {
   readonly fires: string | Buckets
   readonly silent: string | Buckets
   readonly after: number
+  /** A second metric with the same labels that the alert needs, and its value throughout. */
+  readonly beside?: { readonly metric: string; readonly value: number }
   /** Labels of the series that the alert does not have. */
   readonly without?: readonly string[]
   /** `$value` as the summary has it. */
@@ -56,6 +58,11 @@ const expiring = (alert: string, role: string, edge: number, after: number, valu
   silent: `${edge + after * 60}x${after}`,
   after,
   value,
+})
+/** The same of a certificate that is valid for so many seconds. */
+const expiringOf = (life: number, ...[alert, role, edge, after, value]: Parameters<typeof expiring>): Case => ({
+  ...expiring(alert, role, edge, after, value),
+  beside: { metric: 'gmsa_provider_certificate_start_timestamp_seconds', value: edge - life },
 })
 /** All take longer than a second, or none does. */
 const slow = (alert: string, metric: string, label: Labels): Case => ({
@@ -112,8 +119,11 @@ const CASES: readonly Case[] = [
     silent: '360x30',
     after: 22,
   },
-  expiring('GmsaCertificateExpiring', 'server', 14 * DAY, 65, '13d 22h 55m 0s'),
-  expiring('GmsaCertificateEndsSoon', 'client_ca', 2 * DAY, 15, '1d 23h 45m 0s'),
+  // Of those that live long, days; of those that live short, a part of their life.
+  expiringOf(90 * DAY, 'GmsaCertificateExpiring', 'server', 14 * DAY, 65, '13d 22h 55m 0s'),
+  expiringOf(DAY, 'GmsaCertificateExpiring', 'server', DAY / 4, 65, '4h 55m 0s'),
+  expiringOf(3650 * DAY, 'GmsaCertificateEndsSoon', 'client_ca', 2 * DAY, 15, '1d 23h 45m 0s'),
+  expiringOf(DAY, 'GmsaCertificateEndsSoon', 'server', DAY / 10, 15, '2h 9m 0s'),
   expiring('GmsaRevocationListEnding', 'crl', 6 * 3600, 15, '5h 45m 0s'),
   {
     alert: 'GmsaCertificateRefused',
@@ -196,7 +206,10 @@ describe.skipIf(!PROMETHEUS)('the alerts, judged by promtool,', () => {
       tests: [
         {
           interval: '1m',
-          input_series: seriesOf(each.metric, each.labels, values),
+          input_series: [
+            ...seriesOf(each.metric, each.labels, values),
+            ...(each.beside ? seriesOf(each.beside.metric, each.labels, `${each.beside.value}x${each.after}`) : []),
+          ],
           alert_rule_test: [{ eval_time: `${each.after}m`, alertname: each.alert, exp_alerts: alerts }],
         },
       ],

@@ -86,7 +86,11 @@ describe.skipIf(!HELM)('the chart, rendered by helm,', () => {
           expect(at(container, 'securityContext')).toBeUndefined()
         } else {
           expect(at(spec, 'hostNetwork')).toBeUndefined()
-          expect(at(spec, 'securityContext')).toMatchObject({ runAsNonRoot: true, runAsUser: 65532 })
+          expect(at(spec, 'securityContext')).toMatchObject({
+            runAsNonRoot: true,
+            runAsUser: 65532,
+            seccompProfile: { type: 'RuntimeDefault' },
+          })
           expect(at(container, 'securityContext')).toEqual({
             allowPrivilegeEscalation: false,
             readOnlyRootFilesystem: true,
@@ -179,6 +183,7 @@ describe.skipIf(!HELM)('values that can be no good', () => {
     ['windows-credential-specs', ['--set', 'mode=linux'], /only windows mode/],
     ['windows-credential-specs', ['--set', 'secretNames={a,b}'], /there are several accounts/],
     ['windows-credential-specs', ['--set', 'credentialSpecs.reports.account=typo'], /no such account/],
+    ['deployment', ['--set', 'serviceAccount.create=false'], /serviceAccount.name is needed/],
   ])('%s with %s is refused', (values, args, reason) => {
     expect(template({ values, args }).said).toMatch(reason)
   })

@@ -7,7 +7,7 @@ import { valueRows } from '../../scripts/chart-values.ts'
 import { commandsOf } from '../house/markdown.ts'
 import { root, text } from '../house/source.ts'
 import { needs } from '../lab/skip.ts'
-import { helm, only, parseObjects, render, template } from './helm.ts'
+import { helm, listAt, only, parseObjects, podsOf, render, template } from './helm.ts'
 import { problemsOf } from './kubernetes.ts'
 
 const page = text('docs/kubernetes.md')
@@ -46,6 +46,32 @@ describe('the page on Kubernetes', () => {
       expect([code, said]).toEqual([0, ''])
     }
   })
+
+  test.skipIf(!needs('helm'))(
+    'asks in pods by the program that their image starts, with the file that they mount',
+    () => {
+      const pods = [
+        { file: 'Dockerfile', release: 'keys', values: 'deployment', kind: 'Deployment' },
+        { file: 'deploy/windows/Dockerfile.windows', release: 'contoso-ccg', values: 'default', kind: 'DaemonSet' },
+      ]
+      const asked = commandsOf(page, ['kubectl']).filter(({ words }) => words.includes('exec'))
+      expect(asked).toHaveLength(pods.length)
+      for (const [index, { file, kind, ...release }] of pods.entries()) {
+        const words = asked[index]?.words ?? []
+        const entry: string[] = JSON.parse(/^ENTRYPOINT (.*)$/m.exec(text(file))?.[1] ?? '[]')
+        const [called] = podsOf(render(release)).filter(({ object }) => object.kind === kind)
+        const [, flag, config] = listAt(called?.spec, 'containers', 0, 'args')
+        expect(words).toContain(`${kind.toLowerCase()}/${called?.object.metadata.name}`)
+        expect(words.slice(words.indexOf('--') + 1)).toEqual([
+          ...entry.filter((word) => !word.startsWith('--')),
+          'doctor',
+          expect.any(String),
+          flag,
+          config,
+        ])
+      }
+    },
+  )
 
   test('speaks of values that there are', () => {
     const known = valueRows().map(([name = '']) => name.replaceAll('`', ''))

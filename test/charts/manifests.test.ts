@@ -74,6 +74,13 @@ describe.skipIf(!HELM)('the notes after an installation', () => {
     expect(said).toContain('PluginInput is contoso-ad-contoso-ccg:ACCOUNT')
   })
 
+  test('name the pod with the log where helm would look for it in another namespace', () => {
+    const said = notes('--set', 'namespaceOverride=elsewhere')
+    expect(said).toContain('helm --namespace contoso-ad test contoso-ccg\n')
+    expect(said).toContain('kubectl --namespace elsewhere logs contoso-ccg-gmsa-account-provider-check')
+    expect(notes()).not.toContain('logs contoso')
+  })
+
   test('say where clients connect to, and which Secrets are missing', () => {
     const said = notes('--set', 'mode=deployment,port=9443,certificates.certManager.enabled=false')
     expect(said).toContain('https://contoso-ccg-gmsa-account-provider.contoso-ad.svc:9443')

@@ -86,29 +86,45 @@ describe.skipIf(!HELM)('what an operator relies on', () => {
         ],
       },
     ])
-    const egress = listAt(only(render({ values: 'deployment-clients' }), 'NetworkPolicy'), 'spec', 'egress')
-    const out = egress.flatMap((rule) =>
-      listAt(rule, 'ports').map((port) => `${at(port, 'protocol')} ${at(port, 'port')}`),
-    )
-    expect(out).toEqual(['UDP 53', 'TCP 53', 'TCP 443', 'TCP 6443', 'TCP 636'])
     expect(render().some(({ kind }) => kind === 'NetworkPolicy')).toBe(false)
   })
 
-  test('what selects the pods of the service selects nothing else', () => {
+  test('the network lets out to the stores: by the values, and by what the configuration says of them', () => {
+    const outOf = (values: string, settings = '') => {
+      const args = settings ? ['--set', settings] : []
+      const rules = listAt(only(render({ values, args }), 'NetworkPolicy'), 'spec', 'egress')
+      return rules.flatMap((rule) => listAt(rule, 'ports').map((port) => `${at(port, 'protocol')} ${at(port, 'port')}`))
+    }
+    const always = ['UDP 53', 'TCP 53', 'TCP 443', 'TCP 6443']
+    expect(outOf('deployment')).toEqual(always)
+    expect(outOf('deployment-clients')).toEqual([...always, 'TCP 636'])
+    expect(outOf('deployment-clients', 'config.providers.ad.transport=starttls')).toEqual([...always, 'TCP 389'])
+    expect(outOf('deployment-clients', 'config.providers.ad.port=1636')).toEqual([...always, 'TCP 1636'])
+    expect(outOf('deployment-clients', 'networkPolicy.storePorts={636}')).toEqual([...always.slice(0, 2), 'TCP 636'])
+    const bao = (address: string) =>
+      `config.providers.bao.type=vault,config.providers.bao.address=${address},config.providers.bao.mount=kv,config.providers.bao.auth.method=kubernetes,config.providers.bao.auth.role=gmsa`
+    expect(outOf('deployment', bao('https://bao.example.com:8200/prefix'))).toEqual([...always, 'TCP 8200'])
+    expect(outOf('deployment', bao('https://[2001:db8::8]:8200'))).toEqual([...always, 'TCP 8200'])
+    expect(outOf('deployment', bao('https://bao.example.com'))).toEqual(always)
+  })
+
+  test('what selects the pods of the service selects nothing else, but for the policy, which holds the test too', () => {
     const objects = render({ values: 'monitoring' })
     const selectors = ['Deployment', 'PodDisruptionBudget'].map((kind) =>
       at(only(objects, kind), 'spec', 'selector', 'matchLabels'),
     )
     const services = objects.filter(({ kind }) => kind === 'Service').map((service) => at(service, 'spec', 'selector'))
-    const policy = at(only(objects, 'NetworkPolicy'), 'spec', 'podSelector', 'matchLabels')
-    const all = [...selectors, ...services, policy]
-    expect(all).toHaveLength(5)
-    for (const selector of all) {
-      const selected = podsOf(objects).filter(({ template: pod }) =>
-        Object.entries(Object(selector)).every(([name, value]) => at(pod, 'metadata', 'labels', name) === value),
-      )
-      expect(selected.map(({ object }) => object.kind)).toEqual(['Deployment'])
-    }
+    const all = [...selectors, ...services]
+    expect(all).toHaveLength(4)
+    const selectedBy = (selector: unknown) =>
+      podsOf(objects)
+        .filter(({ template: pod }) =>
+          Object.entries(Object(selector)).every(([name, value]) => at(pod, 'metadata', 'labels', name) === value),
+        )
+        .map(({ object }) => object.kind)
+    for (const selector of all) expect(selectedBy(selector)).toEqual(['Deployment'])
+    const held = selectedBy(at(only(objects, 'NetworkPolicy'), 'spec', 'podSelector', 'matchLabels'))
+    expect(held.toSorted()).toEqual(['Deployment', 'Pod'])
   })
 
   test('the operator of Prometheus finds the Service, and the job is named as the alerts name it', () => {
@@ -165,7 +181,11 @@ describe.skipIf(!HELM)('what an operator relies on', () => {
     const [service, check] = ['DaemonSet', 'Pod'].map(
       (kind) => podsOf(objects).find(({ object }) => object.kind === kind)?.spec,
     )
-    expect(only(objects, 'Pod').metadata.annotations).toMatchObject({ 'helm.sh/hook': 'test' })
+    // With hook-succeeded helm would delete it before --logs reads its log, and end with an error.
+    expect(only(objects, 'Pod').metadata.annotations).toEqual({
+      'helm.sh/hook': 'test',
+      'helm.sh/hook-delete-policy': 'before-hook-creation',
+    })
     const [first, ...rest] = listAt(check, 'containers', 0, 'args')
     expect(first).toBe('check')
     expect(['run', ...rest]).toEqual(at(service, 'containers', 0, 'args'))

@@ -134,6 +134,18 @@ describe('judging a credential spec', () => {
       /looks like domain:user:password/,
     ],
     [
+      'a password after a user of the old form',
+      ({ host }) => Object.assign(host, { PluginInput: 'CONTOSO\\svc:pa55-Kanari' }),
+      'ActiveDirectoryConfig.HostAccountConfig.PluginInput',
+      /looks like domain\\user:password/,
+    ],
+    [
+      'a password after a principal',
+      ({ host }) => Object.assign(host, { PluginInput: 'svc@contoso.com:pa55-Kanari' }),
+      'ActiveDirectoryConfig.HostAccountConfig.PluginInput',
+      /looks like user@domain:password/,
+    ],
+    [
       'an input that is no name',
       ({ host }) => Object.assign(host, { PluginInput: 'contoso-ad/svc' }),
       'ActiveDirectoryConfig.HostAccountConfig.PluginInput',

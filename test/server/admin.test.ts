@@ -183,6 +183,7 @@ describe('/metrics', () => {
     'account_last_success_timestamp_seconds',
     'account_stale',
     'certificate_expiry_timestamp_seconds',
+    'certificate_start_timestamp_seconds',
     'certificate_reload_total',
     'tls_rejected_total',
     'ccg_debug_log_enabled',

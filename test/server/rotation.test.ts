@@ -177,12 +177,14 @@ test('a new certificate that is not valid now does not replace a valid one', asy
   expect(await metric(rig, 'certificate_reload_total', { outcome: 'failed' })).toBe(1)
 })
 
-test('the metrics say when the certificates in use end', async () => {
+test('the metrics say when the certificates in use began and end', async () => {
   await using rig = await makeRig()
   const notAfter = new Date(Math.floor(Date.now() / 1000) * 1000 + 1_800_000)
-  await putByRename(rig.files.server, await rig.pki.ca.issueServer({ notAfter }))
+  const notBefore = new Date(notAfter.getTime() - 3_600_000)
+  await putByRename(rig.files.server, await rig.pki.ca.issueServer({ notBefore, notAfter }))
   await rig.service.reloadTls()
   const expiry = (role: string) => metric(rig, 'certificate_expiry_timestamp_seconds', { role })
   expect(await expiry('server')).toBe(notAfter.getTime() / 1000)
   expect(await expiry('client_ca')).toBeGreaterThan(Date.now() / 1000)
+  expect(await metric(rig, 'certificate_start_timestamp_seconds', { role: 'server' })).toBe(notBefore.getTime() / 1000)
 })

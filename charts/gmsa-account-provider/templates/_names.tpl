@@ -19,9 +19,12 @@
 {{- include "gmsa.fit" (list (.Values.fullnameOverride | default $full) 50) -}}
 {{- end }}
 
+{{/* Never `default`, unless it is named: every other pod of the namespace would read the Secrets too. */}}
 {{- define "gmsa.serviceAccount" -}}
-{{- $own := ternary (include "gmsa.fullname" .) "default" .Values.serviceAccount.create -}}
-{{- .Values.serviceAccount.name | default $own -}}
+{{- if .Values.serviceAccount.name }}{{ .Values.serviceAccount.name }}
+{{- else if .Values.serviceAccount.create }}{{ include "gmsa.fullname" . }}
+{{- else }}{{ fail "serviceAccount.name is needed where serviceAccount.create is false: one that no other pod runs as" }}
+{{- end -}}
 {{- end }}
 
 {{/* (list ROOT COMPONENT). The name is the chart's, whatever nameOverride says: alerts know the job by it. */}}
