@@ -40,10 +40,10 @@ describe.skipIf(!HELM)('the configuration of a release', () => {
     await writeFile(file, configurationOf(objects))
     const env = environmentOf(at(podsOf(objects)[0]?.spec, 'containers', 0), POD_IP)
     for (const [name, value] of Object.entries(env)) vi.stubEnv(name, value)
-    const printed = vi.spyOn(console, 'log').mockReturnValue()
+    const printed = vi.spyOn(process.stdout, 'write').mockReturnValue(true)
     await checkCommand().parseAsync(['--offline', '--json', '--config', file], { from: 'user' })
     const findings = [{ subject: 'configuration', state: 'ok' }]
-    expect(JSON.parse(String(printed.mock.lastCall))).toMatchObject({ ok: true, findings })
+    expect(JSON.parse(String(printed.mock.lastCall?.[0]))).toMatchObject({ ok: true, findings })
   })
 
   test('keeps names that YAML could take for something else', () => {
